@@ -69,6 +69,23 @@ def check_voxel_size(values: object, where: str) -> Nanometres:
     return z, y, x
 
 
+class _Part:
+    """A box of an array, read through to the array."""
+
+    def __init__(self, array: Any, box: Box) -> None:
+        self._array = array
+        self._box = box
+        self.shape = box.shape
+        self.dtype = array.dtype
+
+    def __getitem__(self, key: tuple[slice, slice, slice]) -> Any:
+        spans = (k.indices(n) for k, n in zip(key, self.shape, strict=True))
+        inner = tuple(
+            slice(a + o, b + o, step) for (a, b, step), o in zip(spans, self._box.start, strict=True)
+        )
+        return self._array[inner]
+
+
 @dataclass(frozen=True)
 class Volume:
     """An array in (z, y, x) with its place in the world.
@@ -124,6 +141,14 @@ class Volume:
         if not self.box.contains(box):
             raise ShapeError(f"{self.name}: box {box} reaches outside the volume of shape {self.shape}")
         return np.asarray(self.array[box.slices])
+
+    def part(self, box: Box) -> Volume:
+        """A view on a box: same voxel size and record, offset moved; nothing is copied."""
+        if not self.box.contains(box):
+            raise ShapeError(f"{self.name}: box {box} reaches outside the volume of shape {self.shape}")
+        z, y, x = (o + a * v for o, a, v in zip(self.offset_nm, box.start, self.voxel_size_nm, strict=True))
+        record = {**self.attributes, "id": f"{self.id}[{box}]"}
+        return Volume(_Part(self.array, box), self.voxel_size_nm, (z, y, x), self.path, record)
 
     @property
     def provenance(self) -> dict[str, Any]:
