@@ -31,7 +31,9 @@ class VolumeEntry(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     role: Role = Field(description="what the volume is for")
-    image: str = Field(description="path of the image, relative to the study; absolute where it is referred to")
+    image: str = Field(
+        description="path of the image, relative to the study; absolute where it is referred to"
+    )
     semantic: str | None = Field(default=None, description="path of the class ids")
     objects: str | None = Field(default=None, description="path of the object ids")
     voxel_size_nm: tuple[float, float, float] | None = Field(
@@ -51,7 +53,9 @@ class ModelEntry(BaseModel):
 
     id: str = Field(description="the model's id")
     recipe: str = Field(description="the recipe it was trained by")
-    trained_on: dict[str, str] = Field(default_factory=dict, description="volume name -> ids of image and labels")
+    trained_on: dict[str, str] = Field(
+        default_factory=dict, description="volume name -> ids of image and labels"
+    )
     evaluated_on: dict[str, str] = Field(default_factory=dict, description="the same for validation")
 
 
@@ -89,12 +93,15 @@ class Manifest(BaseModel):
             data = tomllib.loads(path.read_text())
         except OSError:
             raise NotFoundError(
-                f"{path.parent}: no study there (expected a study.toml); make one with  densem new {path.parent}"
+                f"{path.parent}: no study there (expected a study.toml); "
+                f"make one with  densem new {path.parent}"
             ) from None
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise ConfigError(f"{path}: not a TOML file: {error}") from None
         if data.pop("format", None) != FORMAT:
-            raise ConfigError(f"{path}: expected format = {FORMAT}; it was written by another version of densem")
+            raise ConfigError(
+                f"{path}: expected format = {FORMAT}; it was written by another version of densem"
+            )
         schema = LabelSchema.from_table(data.pop("classes", None), str(path))
         try:
             return cls.model_validate({**data, "schema_": schema})
@@ -147,8 +154,8 @@ def check_name(name: str, what: str) -> str:
     """
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]*", name) or len(name) > 100:
         raise InputError(
-            f"{what} name {name!r}: expected letters, digits, '.', '_', '+' and '-', starting with a letter or digit "
-            "(it becomes a folder inside the study)"
+            f"{what} name {name!r}: expected letters, digits, '.', '_', '+' and '-', "
+            "starting with a letter or digit (it becomes a folder inside the study)"
         )
     return name
 
