@@ -1,0 +1,163 @@
+"""`densem train`, `predict`, `evaluate`, `recipes`, `demo`: from labelled volumes to scores."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from densem.cli.app import app
+from densem.cli.progress import bar
+from densem.cli.studies import StudyFolder
+from densem.errors import InputError
+
+MaxTime = Annotated[
+    Optional[str],
+    typer.Option(metavar="TIME", help="Time for training, such as 90s, 10m or 2h; sets the number of steps."),
+]
+
+
+@app.command()
+def train(
+    study: StudyFolder,
+    recipe: Annotated[str, typer.Option(help="Name of a packaged recipe, or a .toml file.")] = "default",
+    name: Annotated[
+        Optional[str], typer.Option(help="Name of the model.", show_default="<recipe>-<n>")
+    ] = None,
+    max_time: MaxTime = None,
+    set_: Annotated[
+        Optional[list[str]],
+        typer.Option("--set", metavar="KEY=VALUE", help="Override a value of the recipe; may be repeated."),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of weights and of the order of the data.")] = 0,
+    volumes: Annotated[
+        Optional[str], typer.Option(help="Volumes to train on, with commas.", show_default="all of role train")
+    ] = None,
+) -> None:
+    """Train a model on the labelled volumes of a study; interrupted, the same command goes on."""
+    from densem.study import Study
+    from densem.study.training import TrainRequest, parse_time, train_model
+
+    request = TrainRequest(
+        recipe=recipe,
+        name=name,
+        max_time=parse_time(max_time),
+        overrides=tuple(set_ or ()),
+        seed=seed,
+        volumes=tuple(v.strip() for v in volumes.split(",")) if volumes else None,
+    )
+    for line in train_model(Study.open(study), request):
+        typer.echo(line)
+
+
+@app.command()
+def recipes(
+    name: Annotated[Optional[str], typer.Argument(metavar="[RECIPE]", help="Print this one whole.")] = None,
+) -> None:
+    """List the packaged recipes, or print one to start your own from."""
+    from densem.training.recipe import packaged, read_packaged
+
+    if name is not None:
+        typer.echo(read_packaged(name))
+        return
+    for key, sentence in packaged().items():
+        typer.echo(f"{key:<24} {sentence}")
+
+
+@app.command()
+def predict(
+    study: Annotated[
+        Optional[Path], typer.Argument(metavar="[STUDY]", help="Folder of the study; none with --input.", show_default=False)
+    ] = None,
+    model: Annotated[
+        Optional[list[str]],
+        typer.Option(help="Name of a model of the study, or a model folder; repeated, an ensemble.", show_default=False),
+    ] = None,
+    volume: Annotated[Optional[str], typer.Option(help="Name of the volume to label.")] = None,
+    name: Annotated[Optional[str], typer.Option(help="Name of the prediction.", show_default="<model>-<volume>")] = None,
+    input_: Annotated[Optional[Path], typer.Option("--input", help="An OME-Zarr or Zarr to label, without a study.")] = None,
+    output: Annotated[
+        Optional[Path], typer.Option(help="With --input: folder for the prediction.", show_default="beside the input")
+    ] = None,
+    voxel_size: Annotated[
+        Optional[tuple[float, float, float]], typer.Option(metavar="Z Y X", help="Of --input, in nm, if it stores none.")
+    ] = None,
+    context: Annotated[
+        str, typer.Option(help="practical (measured, the default), exact, or three voxel counts such as 4,32,32.")
+    ] = "practical",
+    flips: Annotated[str, typer.Option(help="Axes to average over mirrored input: none, y, x, yx or zyx.")] = "none",
+    save: Annotated[str, typer.Option(help="Beside classes and confidence: probabilities, entropy, with commas.")] = "",
+    resample: Annotated[bool, typer.Option("--resample", help="Work at the model's voxel size.")] = False,
+    precision: Annotated[str, typer.Option(help="auto, fp32 or bf16.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    workers: Annotated[int, typer.Option(min=1, help="Blocks worked on at a time.")] = 1,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Start anew where a prediction is there.")] = False,
+) -> None:
+    """Label a volume; interrupted, the same command goes on where it stopped."""
+    from densem.study.prediction import PredictRequest, predict_file, predict_volume
+
+    if not model:
+        raise InputError("densem predict: give --model NAME (or a model folder); repeated, an ensemble")
+    request = PredictRequest(
+        models=tuple(model), context=context, flips=flips, save=save, resample=resample,
+        precision=precision, device=device, workers=workers, overwrite=overwrite,
+    )  # fmt: skip
+    with bar("Predicting") as progress:
+        if input_ is not None:
+            lines = predict_file(input_, output, voxel_size, request, progress, study)
+        elif study is None or volume is None:
+            raise InputError("densem predict: give STUDY and --volume NAME, or --input FILE.zarr")
+        else:
+            lines = predict_volume(study, volume, name, request, progress)
+    for line in lines:
+        typer.echo(line)
+
+
+@app.command()
+def evaluate(
+    study: StudyFolder,
+    prediction: Annotated[str, typer.Option(help="Name of the prediction.", show_default=False)],
+    protocol: Annotated[
+        str, typer.Option(help="labelled: all labelled voxels; cells: inside labelled cells only, as the reference's test.")
+    ] = "labelled",
+    json: Annotated[bool, typer.Option("--json", help="Print the scores as JSON.")] = False,
+) -> None:
+    """Compare a prediction with the labels of its volume; writes a page of figures."""
+    import json as json_format
+
+    from densem.cli.tables import print_scores
+    from densem.study.scoring import evaluate_prediction
+
+    with bar("Evaluating") as progress:
+        result = evaluate_prediction(study, prediction, protocol, progress)
+    if json:
+        typer.echo(json_format.dumps(result.scores, indent=1))
+        return
+    print_scores(result.scores)
+    typer.echo(f"Page of figures: {result.page}")
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Argument(metavar="[FOLDER]", help="Where to make the demo study.")] = Path("demo"),
+    max_time: Annotated[str, typer.Option(metavar="TIME", help="Time for training.")] = "200s",
+    seed: Annotated[int, typer.Option(help="Another seed makes another volume.")] = 0,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a demo study that is there.")] = False,
+) -> None:
+    """From nothing to a page of figures: a synthetic platelet volume, a small network, its scores."""
+    from densem.cli.tables import print_scores
+    from densem.study.demo import run_demo
+    from densem.study.training import parse_time
+
+    seconds = parse_time(max_time)
+    assert seconds is not None
+    result = run_demo(folder, seconds, seed, overwrite, typer.echo)
+    print_scores(result.scores)
+    typer.echo(f"\nThe page of figures is  {result.page.resolve()}")
+    typer.echo("What to type next, with your own images:")
+    typer.echo("  densem new mystudy --schema platelet          # or --classes background,membrane,mitochondrion")
+    typer.echo(
+        "  densem import mystudy train --image IMAGES.tif --labels LABELS.tif --voxel-size 40 10 10 --role train"
+    )
+    typer.echo("  densem train mystudy --max-time 30m")
