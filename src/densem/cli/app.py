@@ -10,13 +10,14 @@ import logging
 import os
 import sys
 import warnings
-from typing import Annotated
+from typing import Annotated, Any
 
-import click
 import typer
 
 from densem import __version__
 from densem.errors import DensemError, DensemWarning, IncompleteError
+
+UsageError: type[Any] = typer.BadParameter.__mro__[1]  # typer may bring its own copy of click
 
 app = typer.Typer(
     name="densem",
@@ -48,11 +49,16 @@ def _options(
 
 
 def _show_warning(
-    message: Warning | str, category: type[Warning], filename: str, lineno: int, file: object = None, line: object = None
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: object = None,
+    line: object = None,
 ) -> None:
-    """densem's own warnings are for people; those of libraries are for `--verbose`."""
+    """Densem's own warnings are for people; those of libraries are for `--verbose`."""
     if issubclass(category, DensemWarning):
-        click.echo(f"densem: warning: {message}", err=True)
+        typer.echo(f"densem: warning: {message}", err=True)
     else:
         logging.getLogger("densem.libraries").debug("%s:%s: %s", filename, lineno, message)
 
@@ -73,11 +79,11 @@ def run(arguments: list[str]) -> int:
         return _say(error, 1)
     except DensemError as error:
         return _say(error, 2)
-    except click.ClickException as error:
+    except UsageError as error:
         error.show()
         return 2
-    except (KeyboardInterrupt, click.Abort):
-        click.echo("densem: interrupted; run the same command again to go on", err=True)
+    except (KeyboardInterrupt, typer.Abort):
+        typer.echo("densem: interrupted; run the same command again to go on", err=True)
         return 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -85,5 +91,5 @@ def run(arguments: list[str]) -> int:
 
 
 def _say(error: Exception, code: int) -> int:
-    click.echo(f"densem: error: {' '.join(str(error).split())}", err=True)
+    typer.echo(f"densem: error: {' '.join(str(error).split())}", err=True)
     return code

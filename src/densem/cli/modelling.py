@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -13,7 +13,7 @@ from densem.cli.studies import StudyFolder
 from densem.errors import InputError
 
 MaxTime = Annotated[
-    Optional[str],
+    str | None,
     typer.Option(metavar="TIME", help="Time for training, such as 90s, 10m or 2h; sets the number of steps."),
 ]
 
@@ -22,17 +22,16 @@ MaxTime = Annotated[
 def train(
     study: StudyFolder,
     recipe: Annotated[str, typer.Option(help="Name of a packaged recipe, or a .toml file.")] = "default",
-    name: Annotated[
-        Optional[str], typer.Option(help="Name of the model.", show_default="<recipe>-<n>")
-    ] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the model.", show_default="<recipe>-<n>")] = None,
     max_time: MaxTime = None,
     set_: Annotated[
-        Optional[list[str]],
+        list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Override a value of the recipe; may be repeated."),
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of weights and of the order of the data.")] = 0,
     volumes: Annotated[
-        Optional[str], typer.Option(help="Volumes to train on, with commas.", show_default="all of role train")
+        str | None,
+        typer.Option(help="Volumes to train on, with commas.", show_default="all of role train"),
     ] = None,
 ) -> None:
     """Train a model on the labelled volumes of a study; interrupted, the same command goes on."""
@@ -53,7 +52,7 @@ def train(
 
 @app.command()
 def recipes(
-    name: Annotated[Optional[str], typer.Argument(metavar="[RECIPE]", help="Print this one whole.")] = None,
+    name: Annotated[str | None, typer.Argument(metavar="[RECIPE]", help="Print this one whole.")] = None,
 ) -> None:
     """List the packaged recipes, or print one to start your own from."""
     from densem.training.recipe import packaged, read_packaged
@@ -68,31 +67,47 @@ def recipes(
 @app.command()
 def predict(
     study: Annotated[
-        Optional[Path], typer.Argument(metavar="[STUDY]", help="Folder of the study; none with --input.", show_default=False)
+        Path | None,
+        typer.Argument(metavar="[STUDY]", help="Folder of the study; none with --input.", show_default=False),
     ] = None,
     model: Annotated[
-        Optional[list[str]],
-        typer.Option(help="Name of a model of the study, or a model folder; repeated, an ensemble.", show_default=False),
+        list[str] | None,
+        typer.Option(
+            help="Name of a model of the study, or a model folder; repeated, an ensemble.", show_default=False
+        ),
     ] = None,
-    volume: Annotated[Optional[str], typer.Option(help="Name of the volume to label.")] = None,
-    name: Annotated[Optional[str], typer.Option(help="Name of the prediction.", show_default="<model>-<volume>")] = None,
-    input_: Annotated[Optional[Path], typer.Option("--input", help="An OME-Zarr or Zarr to label, without a study.")] = None,
+    volume: Annotated[str | None, typer.Option(help="Name of the volume to label.")] = None,
+    name: Annotated[
+        str | None, typer.Option(help="Name of the prediction.", show_default="<model>-<volume>")
+    ] = None,
+    input_: Annotated[
+        Path | None, typer.Option("--input", help="An OME-Zarr or Zarr to label, without a study.")
+    ] = None,
     output: Annotated[
-        Optional[Path], typer.Option(help="With --input: folder for the prediction.", show_default="beside the input")
+        Path | None,
+        typer.Option(help="With --input: folder for the prediction.", show_default="beside the input"),
     ] = None,
     voxel_size: Annotated[
-        Optional[tuple[float, float, float]], typer.Option(metavar="Z Y X", help="Of --input, in nm, if it stores none.")
+        tuple[float, float, float] | None,
+        typer.Option(metavar="Z Y X", help="Of --input, in nm, if it stores none."),
     ] = None,
     context: Annotated[
-        str, typer.Option(help="practical (measured, the default), exact, or three voxel counts such as 4,32,32.")
+        str,
+        typer.Option(help="practical (measured, the default), exact, or three voxel counts such as 4,32,32."),
     ] = "practical",
-    flips: Annotated[str, typer.Option(help="Axes to average over mirrored input: none, y, x, yx or zyx.")] = "none",
-    save: Annotated[str, typer.Option(help="Beside classes and confidence: probabilities, entropy, with commas.")] = "",
+    flips: Annotated[
+        str, typer.Option(help="Axes to average over mirrored input: none, y, x, yx or zyx.")
+    ] = "none",
+    save: Annotated[
+        str, typer.Option(help="Beside classes and confidence: probabilities, entropy, with commas.")
+    ] = "",
     resample: Annotated[bool, typer.Option("--resample", help="Work at the model's voxel size.")] = False,
     precision: Annotated[str, typer.Option(help="auto, fp32 or bf16.")] = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     workers: Annotated[int, typer.Option(min=1, help="Blocks worked on at a time.")] = 1,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Start anew where a prediction is there.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Start anew where a prediction is there.")
+    ] = False,
 ) -> None:
     """Label a volume; interrupted, the same command goes on where it stopped."""
     from densem.study.prediction import PredictRequest, predict_file, predict_volume
@@ -119,7 +134,10 @@ def evaluate(
     study: StudyFolder,
     prediction: Annotated[str, typer.Option(help="Name of the prediction.", show_default=False)],
     protocol: Annotated[
-        str, typer.Option(help="labelled: all labelled voxels; cells: inside labelled cells only, as the reference's test.")
+        str,
+        typer.Option(
+            help="labelled: all labelled voxels; cells: inside labelled cells only, as the reference's test."
+        ),
     ] = "labelled",
     json: Annotated[bool, typer.Option("--json", help="Print the scores as JSON.")] = False,
 ) -> None:
@@ -140,10 +158,14 @@ def evaluate(
 
 @app.command()
 def demo(
-    folder: Annotated[Path, typer.Argument(metavar="[FOLDER]", help="Where to make the demo study.")] = Path("demo"),
+    folder: Annotated[Path, typer.Argument(metavar="[FOLDER]", help="Where to make the demo study.")] = Path(
+        "demo"
+    ),
     max_time: Annotated[str, typer.Option(metavar="TIME", help="Time for training.")] = "200s",
     seed: Annotated[int, typer.Option(help="Another seed makes another volume.")] = 0,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a demo study that is there.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace a demo study that is there.")
+    ] = False,
 ) -> None:
     """From nothing to a page of figures: a synthetic platelet volume, a small network, its scores."""
     from densem.cli.tables import print_scores
@@ -156,8 +178,8 @@ def demo(
     print_scores(result.scores)
     typer.echo(f"\nThe page of figures is  {result.page.resolve()}")
     typer.echo("What to type next, with your own images:")
-    typer.echo("  densem new mystudy --schema platelet          # or --classes background,membrane,mitochondrion")
     typer.echo(
-        "  densem import mystudy train --image IMAGES.tif --labels LABELS.tif --voxel-size 40 10 10 --role train"
+        "  densem new mystudy --schema platelet          # or --classes background,membrane,mitochondrion"
     )
+    typer.echo("  densem import mystudy train --image IMAGES.tif --labels LABELS.tif --voxel-size 40 10 10")
     typer.echo("  densem train mystudy --max-time 30m")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -11,7 +11,9 @@ from densem.cli.app import app
 from densem.cli.progress import bar
 from densem.errors import InputError
 
-StudyFolder = Annotated[Path, typer.Argument(metavar="STUDY", help="Folder of the study.", show_default=False)]
+StudyFolder = Annotated[
+    Path, typer.Argument(metavar="STUDY", help="Folder of the study.", show_default=False)
+]
 VolumeName = Annotated[str, typer.Argument(metavar="VOLUME", help="Name of the volume.", show_default=False)]
 
 
@@ -19,10 +21,11 @@ VolumeName = Annotated[str, typer.Argument(metavar="VOLUME", help="Name of the v
 def new(
     study: StudyFolder,
     schema: Annotated[
-        Optional[str], typer.Option(help="A built-in schema (platelet, membrane) or a .toml file with [classes].")
+        str | None,
+        typer.Option(help="A built-in schema (platelet, membrane) or a .toml file with [classes]."),
     ] = None,
     classes: Annotated[
-        Optional[str], typer.Option(help="Instead of a schema: names of classes 0, 1, 2, ..., with commas.")
+        str | None, typer.Option(help="Instead of a schema: names of classes 0, 1, 2, ..., with commas.")
     ] = None,
 ) -> None:
     """Make an empty study."""
@@ -37,7 +40,9 @@ def new(
         chosen = LabelSchema.from_names([n.strip() for n in str(classes).split(",")])
     made = Study.create(study, chosen)
     typer.echo(f"Made study {made.name} with the classes {', '.join(chosen.names)}.")
-    typer.echo(f"Next: densem import {study} train --image FILE --labels FILE --voxel-size Z Y X --role train")
+    typer.echo(
+        f"Next: densem import {study} train --image FILE --labels FILE --voxel-size Z Y X --role train"
+    )
 
 
 @app.command("import")
@@ -45,30 +50,46 @@ def import_(
     study: StudyFolder,
     volume: VolumeName,
     image: Annotated[
-        Optional[Path],
+        Path | None,
         typer.Option(help="TIFF stack, folder of PNG/TIFF slices, MRC, HDF5, DM3/DM4, OME-Zarr or Zarr."),
     ] = None,
-    labels: Annotated[Optional[Path], typer.Option(help="Class of every voxel: the same formats, or run-length JSON.")] = None,
-    instances: Annotated[Optional[Path], typer.Option(help="Object of every voxel; 0 is no object.")] = None,
+    labels: Annotated[
+        Path | None, typer.Option(help="Class of every voxel: the same formats, or run-length JSON.")
+    ] = None,
+    instances: Annotated[Path | None, typer.Option(help="Object of every voxel; 0 is no object.")] = None,
     role: Annotated[
-        Optional[str], typer.Option(help="train, eval, test or unlabelled.", show_default="train with labels, else unlabelled")
+        str | None,
+        typer.Option(
+            help="train, eval, test or unlabelled.", show_default="train with labels, else unlabelled"
+        ),
     ] = None,
     voxel_size: Annotated[
-        Optional[tuple[float, float, float]],
+        tuple[float, float, float] | None,
         typer.Option(metavar="Z Y X", help="In nanometres; needed where the file holds none."),
     ] = None,
-    slices: Annotated[Optional[str], typer.Option(metavar="A:B", help="Only these slices, from 0, B left out.")] = None,
+    slices: Annotated[
+        str | None, typer.Option(metavar="A:B", help="Only these slices, from 0, B left out.")
+    ] = None,
     palette: Annotated[
-        Optional[str],
-        typer.Option(help="Labels are colours: platelet-em, schema (the schema's own colours), or a .toml file."),
+        str | None,
+        typer.Option(
+            help="Labels are colours: platelet-em, schema (the schema's own colours), or a .toml file."
+        ),
     ] = None,
     unlabelled_value: Annotated[
-        Optional[int], typer.Option(help="The value in --labels of voxels nobody has labelled; 255 always is.")
+        int | None,
+        typer.Option(help="The value in --labels of voxels nobody has labelled; 255 always is."),
     ] = None,
-    dataset: Annotated[Optional[str], typer.Option(help="Name of the image in an HDF5 file or Zarr group.")] = None,
-    labels_dataset: Annotated[Optional[str], typer.Option(help="Name of the labels in theirs.")] = None,
-    copy: Annotated[bool, typer.Option("--copy", help="Copy an OME-Zarr image instead of referring to it.")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there of that name.")] = False,
+    dataset: Annotated[
+        str | None, typer.Option(help="Name of the image in an HDF5 file or Zarr group.")
+    ] = None,
+    labels_dataset: Annotated[str | None, typer.Option(help="Name of the labels in theirs.")] = None,
+    copy: Annotated[
+        bool, typer.Option("--copy", help="Copy an OME-Zarr image instead of referring to it.")
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace what is there of that name.")
+    ] = False,
 ) -> None:
     """Bring images and their labels into a study, or labels to a volume that is there."""
     from densem.study import Study
@@ -97,8 +118,15 @@ def import_(
 
 @app.command()
 def info(
-    path: Annotated[Path, typer.Argument(metavar="FILE|STUDY", help="A volume, label file, model or study.", show_default=False)],
-    dataset: Annotated[Optional[str], typer.Option(help="Name of the dataset in an HDF5 file or Zarr group.")] = None,
+    path: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE|STUDY", help="A volume, label file, model or study.", show_default=False
+        ),
+    ],
+    dataset: Annotated[
+        str | None, typer.Option(help="Name of the dataset in an HDF5 file or Zarr group.")
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
 ) -> None:
     """Print what is known of a file, a model or a study: shape, voxel size, range, labels, lineage."""
@@ -116,7 +144,9 @@ def info(
 
 @app.command()
 def rename(
-    study: StudyFolder, volume: VolumeName, to: Annotated[str, typer.Argument(metavar="NEW", show_default=False)]
+    study: StudyFolder,
+    volume: VolumeName,
+    to: Annotated[str, typer.Argument(metavar="NEW", show_default=False)],
 ) -> None:
     """Give a volume of a study another name; its annotations and predictions follow."""
     from densem.study import Study
@@ -130,7 +160,9 @@ def remove(
     study: StudyFolder,
     volume: VolumeName,
     labels_only: Annotated[bool, typer.Option("--labels-only", help="Keep the image.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Even if models or predictions were made from it.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Even if models or predictions were made from it.")
+    ] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
     """Remove a volume, or its annotations, from a study. Images that are referred to are not touched."""
@@ -147,7 +179,9 @@ def remove(
 
 @app.command()
 def role(
-    study: StudyFolder, volume: VolumeName, to: Annotated[str, typer.Argument(metavar="ROLE", show_default=False)]
+    study: StudyFolder,
+    volume: VolumeName,
+    to: Annotated[str, typer.Argument(metavar="ROLE", show_default=False)],
 ) -> None:
     """Change what a volume is for: train, eval, test or unlabelled."""
     from densem.study import Study

@@ -6,18 +6,13 @@ whole. What is replaced stays until then.
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from densem.errors import ExistsError, InputError, NotFoundError, VoxelSizeError
-from densem.study.manifest import VolumeEntry, check_name, locked
-from densem.study.study import Study
-from densem.volumes import Volume
+from densem.errors import InputError
 
 Progress = Callable[[int, int], None]
 
@@ -51,5 +46,7 @@ def parse_slices(text: str | None) -> slice | None:
     match = re.fullmatch(r"(\d*):(\d*)", text)
     span = slice(*(int(part) if part else None for part in match.groups())) if match else slice(0, 0)
     if span.stop is not None and span.stop <= (span.start or 0):
-        raise InputError(f"--slices {text}: expected FIRST:END with END above FIRST, such as 0:13 for slices 0 to 12")
+        raise InputError(
+            f"--slices {text}: expected FIRST:END with END above FIRST, such as 0:13 for slices 0 to 12"
+        )
     return span

@@ -1,0 +1,104 @@
+"""What is known of a file, a model or a study: for `densem info`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from densem.errors import DensemError, NotFoundError
+from densem.study.study import Study
+
+
+def describe(path: Path, dataset: str | None = None) -> dict[str, Any]:
+    """Facts of a study, a model folder or any file that densem reads.
+
+    Raises:
+        NotFoundError: nothing there.
+    """
+    if (path / "study.toml").is_file():
+        return describe_study(Study.open(path))
+    if (path / "model.toml").is_file():
+        return describe_model(path)
+    if not path.exists():
+        raise NotFoundError(f"{path}: no file, model or study there")
+    from densem.volumes.summary import describe_file
+
+    return describe_file(path, dataset)
+
+
+def describe_model(folder: Path) -> dict[str, Any]:
+    """Network, voxel size, classes and training of a model."""
+    from densem.model import Model
+    from densem.networks import parameters
+
+    model = Model.load(folder)
+    return {
+        "model": model.name,
+        "id": model.id,
+        "architecture": model.architecture,
+        "parameters": parameters(model.network),
+        "voxel size nm": list(model.voxel_size_nm),
+        "classes": list(model.schema.names),
+        "tile": list(model.tile.core),
+        "context": {"practical": model.tile.practical, "exact": model.tile.exact},
+        **{f"training {k}": v for k, v in model.training.items() if not isinstance(v, dict | list)},
+    }
+
+
+def describe_study(study: Study) -> dict[str, Any]:
+    """Volumes, models and predictions, and who was made from what."""
+    manifest = study.manifest
+    return {
+        "study": manifest.name,
+        "classes": list(manifest.schema_.names),
+        "volumes": [_volume_row(study, name) for name in manifest.volumes],
+        "models": [
+            {"model": n, "id": e.id, "recipe": e.recipe, "trained on": _sources(study, e.trained_on)}
+            for n, e in manifest.models.items()
+        ],
+        "predictions": [
+            {"prediction": n, "volume": e.volume, "models": "+".join(e.models), "model id": e.model_id,
+             "page": (study.folder / "reports" / f"{n}.html").exists()}
+            for n, e in manifest.predictions.items()
+        ],
+    }  # fmt: skip
+
+
+def _sources(study: Study, record: dict[str, str]) -> str:
+    return ", ".join(f"{name}{_changed(study, name, ids)}" for name, ids in record.items())
+
+
+def _changed(study: Study, name: str, ids: str) -> str:
+    """Says when a volume is no longer the one a model was trained on."""
+    try:
+        now = study.image(name).id
+    except DensemError:
+        return " (gone)"
+    return "" if ids.startswith(now) else " (replaced since)"
+
+
+def _volume_row(study: Study, name: str) -> dict[str, Any]:
+    entry = study.entry(name)
+    try:
+        image, labels = study.image(name), study.labels(name)
+    except DensemError as error:
+        return {"volume": name, "role": entry.role, "shape": f"unreadable: {error}"}
+    return {
+        "volume": name,
+        "role": entry.role,
+        "shape": "x".join(map(str, image.shape)),
+        "type": str(image.dtype),
+        "voxel size nm": " ".join(f"{v:g}" for v in image.voxel_size_nm),
+        "labels %": _shares(study, labels),
+        "objects": entry.objects is not None,
+        "referred to": entry.referred,
+    }
+
+
+def _shares(study: Study, labels: Any) -> str | None:
+    if labels is None:
+        return None
+    counts = {int(k): v for k, v in labels.attributes.get("label_counts", {}).items()}
+    total = sum(counts.values()) or 1
+    names = dict(zip(study.schema.ids, study.schema.names, strict=True))
+    return ", ".join(f"{names.get(i, 'unlabelled')} {100 * n / total:.3g}" for i, n in sorted(counts.items()))

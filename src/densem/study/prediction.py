@@ -1,0 +1,173 @@
+"""Prediction inside a study, or of a single volume without one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from densem import __version__
+from densem.errors import ConfigError, ExistsError, InputError, NotFoundError
+from densem.study.manifest import PredictionEntry, check_name, locked
+from densem.study.study import Study
+from densem.volumes import Volume, open_volume
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class PredictRequest:
+    """How a volume is to be labelled, as the command line gives it."""
+
+    models: tuple[str, ...]
+    context: str = "practical"
+    flips: str = "none"
+    save: str = ""
+    resample: bool = False
+    precision: str = "auto"
+    device: str = "auto"
+    workers: int = 1
+    overwrite: bool = False
+
+
+def predict_volume(
+    folder: Path, volume: str, name: str | None, request: PredictRequest, progress: Progress
+) -> list[str]:
+    """Label a volume of a study and note in study.toml who was made from what."""
+    from densem.inference import predict
+    from densem.model import Ensemble
+
+    study = Study.open(folder)
+    ensemble = Ensemble([_model(study, m) for m in request.models])
+    image = study.image(volume)
+    name = check_name(name or f"{ensemble.name}-{volume}", "prediction")
+    target = study.prediction_folder(name)
+    known = study.manifest.predictions.get(name)
+    if known and known.volume != volume and not request.overwrite:
+        raise ExistsError(
+            f"study {study.name}: prediction {name!r} is of volume {known.volume!r}; "
+            "give another --name or --overwrite"
+        )
+    provenance = study.provenance("densem predict", models=list(request.models), volume=volume)
+    result = predict(ensemble, image, target, _options(request), progress, provenance)
+    with locked(study.path) as manifest:
+        manifest.predictions[name] = PredictionEntry(
+            models=list(request.models), model_id=ensemble.id, volume=volume, volume_id=image.id
+        )
+    return [
+        *_said(result),
+        f"Prediction {name}: {target}",
+        f"Next: densem evaluate {folder} --prediction {name}",
+    ]
+
+
+def predict_file(
+    path: Path,
+    output: Path | None,
+    voxel_size_nm: tuple[float, float, float] | None,
+    request: PredictRequest,
+    progress: Progress,
+    study: Path | None = None,
+) -> list[str]:
+    """Label an OME-Zarr or Zarr volume that belongs to no study."""
+    from densem.inference import predict
+    from densem.model import Ensemble, Model
+
+    home = Study.open(study) if study is not None else None
+    ensemble = Ensemble([_model(home, m) if home else Model.load(m) for m in request.models])
+    image: Volume = open_volume(path, voxel_size_nm=voxel_size_nm)
+    target = output or path.with_name(f"{path.name.removesuffix('.zarr')}-{ensemble.name}")
+    facts: dict[str, Any] = {"command": "densem predict", "densem": __version__, "input": path.name}
+    result = predict(ensemble, image, target, _options(request), progress, facts)
+    return [*_said(result), f"Prediction: {target}"]
+
+
+def _model(study: Study, word: str) -> Any:
+    from densem.model import Model
+
+    if word not in study.manifest.models and (Path(word) / "model.toml").is_file():
+        return Model.load(word)
+    return study.model(word)
+
+
+def _options(request: PredictRequest) -> Any:
+    from densem.inference import PredictOptions
+
+    return PredictOptions(
+        context=parse_context(request.context),
+        flips=parse_flips(request.flips),
+        save=parse_save(request.save),
+        resample=request.resample,
+        precision=request.precision,
+        device=request.device,
+        workers=request.workers,
+        overwrite=request.overwrite,
+    )
+
+
+def parse_context(text: str) -> Any:
+    """`practical`, `exact`, or three voxel counts.
+
+    Raises:
+        ConfigError: if it is anything else.
+    """
+    if text in ("practical", "exact"):
+        return text
+    parts = text.split(",")
+    if len(parts) == 3 and all(p.strip().isdigit() for p in parts):
+        return tuple(int(p) for p in parts)
+    raise ConfigError(
+        f"--context {text}: expected practical, exact, or three voxel counts Z,Y,X such as 4,32,32"
+    )
+
+
+def parse_flips(text: str) -> str:
+    """Axes to mirror, as a subset of `zyx`; empty for none.
+
+    Raises:
+        ConfigError: naming what is allowed.
+    """
+    axes = "" if text == "none" else text
+    if set(axes) - set("zyx") or len(set(axes)) != len(axes):
+        raise ConfigError(f"--flips {text}: expected none, or axes of z, y, x such as yx")
+    return axes
+
+
+def parse_save(text: str) -> tuple[str, ...]:
+    """What to write beside classes and confidence.
+
+    Raises:
+        ConfigError: naming what is allowed.
+    """
+    words = tuple(w.strip() for w in text.split(",") if w.strip())
+    for word in words:
+        if word not in ("probabilities", "entropy"):
+            raise ConfigError(f"--save {word}: expected probabilities or entropy (or both, with a comma)")
+    return words
+
+
+def _said(result: Any) -> list[str]:
+    return [str(line) for line in result.lines()] if hasattr(result, "lines") else []
+
+
+def open_prediction(study: Study, name: str, part: str = "classes") -> Volume:
+    """A volume of a prediction: classes, confidence, entropy.
+
+    Raises:
+        NotFoundError: if there is no such prediction, with the nearest one.
+        InputError: if it is not finished.
+    """
+    from densem.errors import nearest
+
+    known = list(study.manifest.predictions)
+    path = study.prediction_folder(name) / f"{part}.zarr"
+    if not path.exists():
+        hint = nearest(name, known) if known else " It has none yet."
+        raise NotFoundError(f"study {study.name}: no prediction {name!r}.{hint}")
+    volume = open_volume(path)
+    if not volume.attributes.get("complete", True):
+        raise InputError(
+            f"prediction {name!r} is not finished; run its  densem predict  command again to go on"
+        )
+    return volume

@@ -1,0 +1,279 @@
+"""Training inside a study: which volumes, which slices are held out, where the model goes.
+
+Training knows nothing of prediction and evaluation; it is handed `validate`, made here of both.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from densem.blocks import Box, Triple
+from densem.errors import ConfigError, ExistsError, InputError
+from densem.evaluation import contingency, scores
+from densem.schema import UNLABELLED, LabelSchema
+from densem.study.manifest import ModelEntry, check_name, locked
+from densem.study.study import Study
+from densem.volumes import Volume
+
+
+@dataclass(frozen=True)
+class TrainRequest:
+    """What is to be trained, as the command line gives it."""
+
+    recipe: str = "default"
+    name: str | None = None
+    max_time: float | None = None
+    overrides: tuple[str, ...] = ()
+    seed: int = 0
+    volumes: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """A labelled volume, or a part of one, that a model learns from or is validated on."""
+
+    name: str
+    image: Volume
+    labels: Volume
+
+
+def parse_time(text: str | None) -> float | None:
+    """`90s`, `10m` or `2h` in seconds.
+
+    Raises:
+        InputError: if it is anything else or not above zero.
+    """
+    if text is None:
+        return None
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh])", text.strip())
+    seconds = float(match[1]) * {"s": 1, "m": 60, "h": 3600}[match[2]] if match else 0.0
+    if seconds <= 0:
+        raise InputError(f"--max-time {text}: expected a time such as 90s, 10m or 2h")
+    return seconds
+
+
+def train_model(study: Study, request: TrainRequest) -> Iterator[str]:
+    """Train a model and store it in the study.
+
+    Yields:
+        Lines for the user: what was decided, and at the end how good the model is.
+    """
+    from densem.training import LabelledVolume, train
+    from densem.training.recipe import Recipe
+
+    recipe = Recipe.load(request.recipe, request.overrides)
+    name = request.name or _free_name(study, Path(request.recipe).stem)
+    check_name(name, "model")
+    if name in study.manifest.models:
+        raise ExistsError(f"study {study.name}: there is a model {name!r} already; give another --name")
+    learn = [_labelled(study, n) for n in _chosen(study, request.volumes)]
+    judge = [_labelled(study, n) for n in study.names("eval") if n not in {v.name for v in learn}]
+    if not judge:
+        learn, judge, said = hold_out(learn)
+        yield said
+    _check_voxel_sizes(study.name, [*learn, *judge])
+    yield f"Training {name} by recipe {request.recipe} on {_listed(learn)}; validating on {_listed(judge)}."
+    result = train(
+        recipe,
+        [LabelledVolume(v.image, v.labels, v.name) for v in learn],
+        study.schema,
+        study.run_folder(name),
+        validate=Validation(judge, study.schema),
+        seed=request.seed,
+        max_time=request.max_time,
+        name=name,
+        measure=_Measure(judge),
+    )
+    with locked(study.path) as manifest:
+        result.model.save(study.model_folder(name))
+        _keep_record(study, name)
+        manifest.models[name] = ModelEntry(
+            id=result.model.id, recipe=request.recipe, trained_on=_ids(learn), evaluated_on=_ids(judge)
+        )
+    yield from _outcome(study, name, result)
+
+
+def _outcome(study: Study, name: str, result: Any) -> Iterator[str]:
+    if result.restarts:
+        yield f"The run collapsed {result.restarts} time(s) and was started again with another seed."
+    yield (
+        f"Model {name} ({result.model.id}): MIoU {result.score:.3f} on the eval volume "
+        f"at step {result.best_step}."
+    )
+    yield f"Next: densem predict {study.folder} --model {name} --volume VOLUME"
+
+
+def _free_name(study: Study, recipe: str) -> str:
+    """`<recipe>-<n>`: an unfinished run of that recipe goes on, else the first free number."""
+    models = study.manifest.models
+    number = 1
+    while f"{recipe}-{number}" in models:
+        number += 1
+    return f"{recipe}-{number}"
+
+
+def _chosen(study: Study, names: tuple[str, ...] | None) -> list[str]:
+    chosen = list(names) if names is not None else study.names("train")
+    if not chosen:
+        raise ConfigError(
+            f"study {study.name}: expected at least one volume of role train, found none; "
+            "import one with labels and --role train"
+        )
+    return chosen
+
+
+def _labelled(study: Study, name: str) -> Labelled:
+    labels = study.labels(name)
+    if labels is None:
+        raise InputError(
+            f"study {study.name}: volume {name!r} has no labels to learn from or be judged by; "
+            f"add them with  densem import {study.folder} {name} --labels FILE"
+        )
+    return Labelled(name, study.image(name), labels)
+
+
+def _check_voxel_sizes(study: str, volumes: list[Labelled]) -> None:
+    first = volumes[0]
+    for other in volumes[1:]:
+        ratio = [b / a for a, b in zip(first.image.voxel_size_nm, other.image.voxel_size_nm, strict=True)]
+        if max(abs(r - 1) for r in ratio) > 0.1:
+            raise InputError(
+                f"study {study}: volumes {first.name!r} and {other.name!r} differ by more than "
+                f"10 % in voxel size ({first.image.voxel_size_nm} and {other.image.voxel_size_nm} nm); "
+                "train on one of them with --volumes"
+            )
+
+
+def _ids(volumes: list[Labelled]) -> dict[str, str]:
+    return {v.name: f"{v.image.id} {v.labels.id}" for v in volumes}
+
+
+def _listed(volumes: list[Labelled]) -> str:
+    return ", ".join(f"{v.name} {'x'.join(map(str, v.image.shape))}" for v in volumes)
+
+
+def _keep_record(study: Study, name: str) -> None:
+    """Copy what should stay of the run into the model: recipe as run, metrics."""
+    import shutil
+
+    target = study.model_folder(name) / "training"
+    target.mkdir(exist_ok=True)
+    for file in ("recipe.toml", "metrics.jsonl"):
+        source = study.run_folder(name) / file
+        if source.exists():
+            shutil.copy2(source, target / file)
+
+
+# ---- validation ------------------------------------------------------------------------------
+
+
+def labelled_slices(labels: Volume) -> list[int]:
+    """The z indices of slices in which at least one voxel is labelled."""
+    _, height, width = labels.shape
+    return [
+        z
+        for z in range(labels.shape[0])
+        if (labels.read(Box((z, 0, 0), (z + 1, height, width))) != UNLABELLED).any()
+    ]
+
+
+def hold_out(volumes: list[Labelled]) -> tuple[list[Labelled], list[Labelled], str]:
+    """Split off the last fifth of the labelled slices of the volume that has most of them.
+
+    Returns:
+        Volumes to learn from, the part to validate on, and a sentence saying so.
+
+    Raises:
+        InputError: if no volume has two labelled slices.
+    """
+    slices = {v.name: labelled_slices(v.labels) for v in volumes}
+    deepest = max(volumes, key=lambda v: len(slices[v.name]))
+    rows = slices[deepest.name]
+    if len(rows) < 2:
+        raise InputError(
+            f"volume {deepest.name!r}: expected at least two labelled slices to hold one out for validation, "
+            f"found {len(rows)}; label more, or import an eval volume with --role eval"
+        )
+    first = rows[len(rows) - max(1, len(rows) // 5)]
+    learn = [v if v is not deepest else _cut(v, 0, first) for v in volumes]
+    judge = [_cut(deepest, first, deepest.image.shape[0])]
+    said = (
+        f"There is no eval volume: the last fifth of the labelled slices of {deepest.name} "
+        f"(slices {first} to {rows[-1]}) is held out for validation."
+    )
+    return learn, judge, said
+
+
+def _cut(volume: Labelled, start: int, stop: int) -> Labelled:
+    _, height, width = volume.image.shape
+    box = Box((start, 0, 0), (stop, height, width))
+    return Labelled(volume.name, volume.image.part(box), volume.labels.part(box))
+
+
+class Validation:
+    """Scores of a model on the eval volumes by blockwise prediction, as training wants them.
+
+    Args:
+        volumes: the eval volumes.
+        schema: the classes.
+        limit: at most so many voxels are labelled; of larger volumes, boxes spread evenly.
+    """
+
+    def __init__(self, volumes: list[Labelled], schema: LabelSchema, limit: int = 3_000_000) -> None:
+        self._schema = schema
+        self._parts = [(v, box) for v in volumes for box in probe_boxes(v, limit // len(volumes))]
+
+    def __call__(self, model: Any) -> dict[str, Any]:
+        """`miou`, `miou_organelles`, `iou` per class and `predicted` voxels per class."""
+        from densem.inference import label_volume
+
+        table = None
+        for volume, box in self._parts:
+            labels = label_volume(model, volume.image, box)
+            truth = Volume(volume.labels.read(box), volume.image.voxel_size_nm)
+            part = contingency(truth, Volume(labels, volume.image.voxel_size_nm), self._schema)
+            table = part if table is None else table + part
+        assert table is not None
+        found = scores(table)
+        predicted = table.counts.sum(axis=0)
+        return {
+            "miou": found.miou or 0.0,
+            "miou_organelles": found.miou_organelles,
+            "iou": {c.name: c.iou for c in found.classes},
+            "predicted": {n: int(predicted[i]) for i, n in enumerate(self._schema.names)},
+        }
+
+
+def probe_boxes(volume: Labelled, limit: int) -> list[Box]:
+    """Boxes of whole slices or parts of them that hold labels, at most about `limit` voxels in all."""
+    depth, height, width = volume.image.shape
+    if volume.image.box.size <= limit:
+        return [volume.image.box]
+    side: Triple = (min(depth, 8), min(height, 512), min(width, 512))
+    count = max(1, limit // (side[0] * side[1] * side[2]))
+    starts = np.linspace(0, 1, count)
+    turn = [(t, (t * 7.0) % 1.0, (t * 13.0) % 1.0) for t in starts]
+    corners = [
+        tuple(round(f * (n - s)) for f, n, s in zip(fs, volume.image.shape, side, strict=True)) for fs in turn
+    ]
+    boxes = [Box(c, (c[0] + side[0], c[1] + side[1], c[2] + side[2])) for c in dict.fromkeys(corners)]  # type: ignore[arg-type]
+    kept = [b for b in boxes if (volume.labels.read(b) != UNLABELLED).any()]
+    return kept or boxes[:1]
+
+
+class _Measure:
+    """Measures the practical context of a trained model on the eval volume."""
+
+    def __init__(self, volumes: list[Labelled]) -> None:
+        self._image = max((v.image for v in volumes), key=lambda v: v.box.size)
+
+    def __call__(self, model: Any) -> Any:
+        from densem.inference import measure_context
+
+        return measure_context(model, self._image)
