@@ -179,6 +179,10 @@ class LabelSchema(BaseModel):
         Raises:
             SchemaError: naming `where` and the entry that is wrong.
         """
+        if not isinstance(table, dict) or not all(isinstance(row, dict) for row in table.values()):
+            raise SchemaError(
+                f"{where}: expected a [classes] table such as  background = {{ id = 0, color = \"#000000\" }}"
+            )
         try:
             return cls.model_validate({"classes": table})
         except ValidationError as error:
@@ -186,10 +190,6 @@ class LabelSchema(BaseModel):
             place = ".".join(str(p) for p in first["loc"])
             message = first["msg"].removeprefix("Value error, ")
             raise SchemaError(f"{where}: schema entry {place or 'classes'}: {message}") from None
-        except (TypeError, AttributeError):
-            raise SchemaError(
-                f'{where}: expected a [classes] table such as  background = {{ id = 0, color = "#000000" }}'
-            ) from None
 
     @classmethod
     def from_names(cls, names: list[str]) -> LabelSchema:
