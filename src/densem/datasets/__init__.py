@@ -1,0 +1,1 @@
+"""Where data comes from: public EM sets and the synthetic phantom."""

@@ -1,0 +1,6 @@
+"""The phantom: synthetic volume EM of platelets with known truth in all seven classes."""
+
+from densem.datasets.phantom.config import PhantomConfig
+from densem.datasets.phantom.phantom import Phantom, PhantomBlock
+
+__all__ = ["Phantom", "PhantomBlock", "PhantomConfig"]
