@@ -20,14 +20,12 @@ import zarr
 from zarr.codecs import BloscCodec
 
 from densem.blocks import Triple, triple
-from densem.errors import ExistsError, FormatError, NotFoundError, ShapeError, VoxelSizeError
+from densem.errors import DensemError, ExistsError, FormatError, NotFoundError, ShapeError, VoxelSizeError
+from densem.volumes.units import unit_in_nm
 from densem.volumes.volume import Nanometres, Volume, check_voxel_size
 
 Kind = Literal["image", "labels"]
 AXES = ("z", "y", "x")
-UNIT_IN_NM = {
-    "angstrom": 0.1, "nanometer": 1.0, "micrometer": 1e3, "millimeter": 1e6, "meter": 1e9, "picometer": 1e-3
-}  # fmt: skip
 CHUNK: Triple = (16, 128, 128)
 SHARD: Triple = (32, 512, 512)
 
@@ -165,6 +163,16 @@ def update_attributes(path: Path, **changes: Any) -> None:
 # ---- reading ---------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class Located:
+    """An array of a Zarr store and what its metadata says; the voxel size is None where none is stored."""
+
+    array: Any
+    voxel_size_nm: Nanometres | None
+    offset_nm: Nanometres
+    record: dict[str, Any]
+
+
 def open_volume(path: Path | str, level: int = 0, voxel_size_nm: object = None) -> Volume:
     """Open an OME-Zarr 0.4 or 0.5 image or label volume, or a bare Zarr array.
 
@@ -179,15 +187,27 @@ def open_volume(path: Path | str, level: int = 0, voxel_size_nm: object = None) 
         NotFoundError, FormatError, ShapeError, VoxelSizeError: with what was found and what to do.
     """
     path = Path(path)
+    found = locate(path, level)
+    size = found.voxel_size_nm if voxel_size_nm is None else check_voxel_size(voxel_size_nm, str(path))
+    if size is None:
+        raise VoxelSizeError(
+            f"{path}: expected a voxel size with units of length in its metadata, found none; "
+            "give --voxel-size Z Y X in nm"
+        )
+    return Volume(found.array, check_voxel_size(size, str(path)), found.offset_nm, path, found.record)
+
+
+def locate(path: Path, level: int = 0) -> Located:
+    """The array of a level and what is stored about it, without asking for a voxel size.
+
+    Raises:
+        NotFoundError, FormatError, ShapeError, VoxelSizeError: with what was found and what to do.
+    """
     if not path.exists():
         raise NotFoundError(f"{path}: no volume there")
     node = _open_node(path)
     if isinstance(node, zarr.Array):
-        if voxel_size_nm is None:
-            raise VoxelSizeError(
-                f"{path}: a bare Zarr array holds no voxel size; give --voxel-size Z Y X in nm"
-            )
-        return Volume(_spatial(node, path), check_voxel_size(voxel_size_nm, str(path)), path=path)
+        return Located(_spatial(node, path), None, (0.0, 0.0, 0.0), {})
     attrs: dict[str, Any] = dict(node.attrs)
     ome = attrs.get("ome", attrs)
     scales = ome.get("multiscales") if isinstance(ome, dict) else None
@@ -196,7 +216,7 @@ def open_volume(path: Path | str, level: int = 0, voxel_size_nm: object = None) 
             f"{path}: a Zarr group without OME 'multiscales'; give the path of an array inside it"
             f"{_list_arrays(node)}"
         )
-    return _open_level(path, node, scales[0], level, voxel_size_nm, attrs.get("densem", {}))
+    return _locate_level(path, node, scales[0], level, dict(attrs.get("densem", {})))
 
 
 def _open_node(path: Path) -> zarr.Group | zarr.Array:
@@ -213,44 +233,53 @@ def _list_arrays(group: zarr.Group) -> str:
     return f" (arrays: {', '.join(names[:8])})" if names else ""
 
 
-def _open_level(
-    path: Path, group: zarr.Group, scale: Any, level: int, voxel_size_nm: object, record: dict[str, Any]
-) -> Volume:
-    datasets = scale["datasets"]
-    if not 0 <= level < len(datasets):
-        raise NotFoundError(f"{path}: no pyramid level {level}, it has 0 to {len(datasets) - 1}")
-    entry = datasets[level]
-    array = group[entry["path"]]
-    size, offset = _transform(scale, entry, path)
-    if voxel_size_nm is not None:
-        size = check_voxel_size(voxel_size_nm, str(path))
-    if size is None:
-        raise VoxelSizeError(
-            f"{path}: its axes have no unit of length, so the voxel size is unknown; "
-            "give --voxel-size Z Y X in nm"
-        )
-    return Volume(_spatial(array, path), check_voxel_size(size, str(path)), offset, path, dict(record))
+def _locate_level(path: Path, group: zarr.Group, scale: Any, level: int, record: dict[str, Any]) -> Located:
+    try:
+        datasets = scale["datasets"]
+        if not 0 <= level < len(datasets):
+            raise NotFoundError(f"{path}: no pyramid level {level}, it has 0 to {len(datasets) - 1}")
+        entry = datasets[level]
+        array = group[entry["path"]]
+        size, offset = _transform(scale, entry, path)
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        if isinstance(error, DensemError):
+            raise
+        raise FormatError(
+            f"{path}: its OME metadata cannot be understood ({type(error).__name__}: {error}); it is corrupt "
+            "or of a later version"
+        ) from error
+    return Located(_spatial(array, path), size, offset, record)
 
 
 def _transform(scale: Any, entry: Any, path: Path) -> tuple[Nanometres | None, Nanometres]:
     """Voxel size and offset in nm from the dataset's and the global transformations."""
-    axes = scale.get("axes", [])
-    units = [a.get("unit") if isinstance(a, dict) else None for a in axes][-3:]
+    axes = [a if isinstance(a, dict) else {"name": a} for a in scale.get("axes", [])]
+    names = [str(a.get("name")) for a in axes][-3:]
+    if names and names != list(AXES):
+        raise FormatError(
+            f"{path}: expected its last axes to be z, y, x, found {', '.join(names)}; transpose it"
+        )
     factor, shift = np.ones(max(3, len(axes))), np.zeros(max(3, len(axes)))
     for step in [*entry.get("coordinateTransformations", []), *scale.get("coordinateTransformations", [])]:
         if step.get("type") == "scale":
             factor, shift = factor * np.array(step["scale"]), shift * np.array(step["scale"])
         elif step.get("type") == "translation":
             shift = shift + np.array(step["translation"])
-    bad = sorted({str(u) for u in units if u is not None and u not in UNIT_IN_NM})
+    units = _units([a.get("unit") for a in axes][-3:], path)
+    if units is None:
+        return None, (0.0, 0.0, 0.0)
+    z, y, x = (float(v) for v in factor[-3:] * units)
+    oz, oy, ox = (float(v) for v in shift[-3:] * units)
+    return (z, y, x), (oz, oy, ox)
+
+
+def _units(names: list[Any], path: Path) -> np.ndarray | None:
+    """Nanometres per unit of three axes; None where an axis has no unit."""
+    known = [None if n is None else unit_in_nm(n) for n in names]
+    bad = [str(n) for n, k in zip(names, known, strict=True) if n is not None and k is None]
     if bad:
         raise VoxelSizeError(f"{path}: unknown unit of length {bad[0]!r}; give --voxel-size Z Y X in nm")
-    if len(units) < 3 or None in units:
-        return None, (0.0, 0.0, 0.0)
-    nm = np.array([UNIT_IN_NM[str(u)] for u in units])
-    z, y, x = (float(v) for v in factor[-3:] * nm)
-    oz, oy, ox = (float(v) for v in shift[-3:] * nm)
-    return (z, y, x), (oz, oy, ox)
+    return None if len(known) < 3 or None in known else np.array(known, np.float64)
 
 
 class _Leading:

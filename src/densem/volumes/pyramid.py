@@ -6,6 +6,7 @@ isotropic; levels end when the largest in-plane side is at most 256 voxels.
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -29,20 +30,31 @@ def reduce(block: np.ndarray, by: Triple, kind: Kind) -> np.ndarray:
     """Shrink (Z, Y, X) by whole factors; an odd last plane is repeated, so edges keep their value."""
     pad = [(0, -s % f) for s, f in zip(block.shape, by, strict=True)]
     block = np.pad(block, pad, mode="edge") if any(p for _, p in pad) else block
-    z, y, x = (s // f for s, f in zip(block.shape, by, strict=True))
-    cells = block.reshape(z, by[0], y, by[1], x, by[2]).transpose(0, 2, 4, 1, 3, 5).reshape(z, y, x, -1)
-    return _mean(cells, block.dtype) if kind == "image" else _mode(cells)
+    corners = [block[z :: by[0], y :: by[1], x :: by[2]] for z, y, x in itertools.product(*map(range, by))]
+    return _mean(corners) if kind == "image" else _mode(corners)
 
 
-def _mean(cells: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    mean = cells.mean(axis=-1, dtype=np.float32)
-    return mean.astype(dtype) if dtype.kind == "f" else np.rint(mean).astype(dtype)
+def _mean(corners: list[np.ndarray]) -> np.ndarray:
+    """Mean of equally shaped arrays; integers are rounded, halves to even."""
+    total = corners[0].astype(np.float32)
+    for corner in corners[1:]:
+        total += corner
+    total /= len(corners)
+    dtype = corners[0].dtype
+    return total.astype(dtype) if dtype.kind == "f" else np.rint(total).astype(dtype)
 
 
-def _mode(cells: np.ndarray) -> np.ndarray:
-    """Most frequent value of each cell; of equals the one whose first voxel comes first."""
-    votes = (cells[..., :, None] == cells[..., None, :]).sum(axis=-1)
-    return np.take_along_axis(cells, votes.argmax(axis=-1)[..., None], axis=-1)[..., 0]
+def _mode(corners: list[np.ndarray]) -> np.ndarray:
+    """Most frequent of equally shaped arrays, voxel by voxel; of equals the one that comes first."""
+    best, most = corners[0].copy(), np.zeros(corners[0].shape, np.uint8)
+    for i, corner in enumerate(corners):
+        votes = np.ones(corner.shape, np.uint8)
+        for other in corners[i + 1 :]:
+            votes += corner == other
+        better = votes > most
+        np.copyto(best, corner, where=better)
+        np.copyto(most, votes, where=better)
+    return best
 
 
 def build(folder: Path, voxel_size_nm: Nanometres, kind: Kind) -> list[tuple[str, Nanometres]]:

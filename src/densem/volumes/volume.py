@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from densem.blocks import Box, Triple, triple
-from densem.errors import ShapeError, VoxelSizeError
+from densem.errors import DensemError, FormatError, ShapeError, VoxelSizeError
 
 Nanometres = tuple[float, float, float]
 
@@ -118,8 +118,8 @@ class Volume:
 
     @property
     def dtype(self) -> np.dtype:
-        """Type of the voxels."""
-        return np.dtype(self.array.dtype)
+        """Type of the voxels, in the machine's byte order."""
+        return np.dtype(self.array.dtype).newbyteorder("=")
 
     @property
     def box(self) -> Box:
@@ -136,11 +136,21 @@ class Volume:
 
         Raises:
             ShapeError: if the box reaches outside the volume.
+            FormatError: if what is on disk cannot be read.
         """
         box = self.box if box is None else box
         if not self.box.contains(box):
             raise ShapeError(f"{self.name}: box {box} reaches outside the volume of shape {self.shape}")
-        return np.asarray(self.array[box.slices])
+        try:
+            block = np.asarray(self.array[box.slices])
+        except (DensemError, MemoryError):
+            raise
+        except Exception as error:
+            raise FormatError(
+                f"{self.path or self.name}: box {box} cannot be read ({error}); the volume is corrupt, "
+                "make or copy it again"
+            ) from error
+        return block.astype(self.dtype, copy=False)
 
     def part(self, box: Box) -> Volume:
         """A view on a box: same voxel size and record, offset moved; nothing is copied."""
