@@ -6,13 +6,23 @@ whole. What is replaced stays until then.
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from densem.errors import InputError
+from densem.errors import ExistsError, InputError, NotFoundError
+from densem.study.lineage import label_shares
+from densem.study.manifest import VolumeEntry, check_name, locked
+from densem.study.study import Study
+from densem.volumes import Volume, open_volume
+from densem.volumes.intake import Writing, import_image
+from densem.volumes.label_intake import LabelCoding, import_labels, import_objects
+from densem.volumes.palettes import Palette
+from densem.volumes.stacks import Stack, open_stack
 
 Progress = Callable[[int, int], None]
 
@@ -50,3 +60,158 @@ def parse_slices(text: str | None) -> slice | None:
             f"--slices {text}: expected FIRST:END with END above FIRST, such as 0:13 for slices 0 to 12"
         )
     return span
+
+
+def import_volume(study: Study, name: str, request: ImportRequest, progress: Progress) -> list[str]:
+    """Import what was asked for under a name; nothing is left behind if any of it fails.
+
+    Returns:
+        Lines for the user: what came in.
+
+    Raises:
+        ExistsError: something of that name is there and `overwrite` is not set.
+        InputError and its kin: whatever is wrong with the files.
+    """
+    check_name(name, "volume")
+    known = study.manifest.volumes.get(name)
+    if request.image is None and request.labels is None and request.instances is None:
+        raise InputError("densem import: give --image FILE, and --labels or --instances with it or later")
+    _check_replacing(study, name, request, known)
+    staging = study.folder / f".import-{name}"
+    shutil.rmtree(staging, ignore_errors=True)
+    try:
+        parts = _Parts(study, name, request, staging, progress)
+        image = parts.image() if request.image else study.image(name)
+        if request.labels:
+            parts.labels(image)
+        if request.instances:
+            parts.instances(image)
+        entry = _entry(study, name, request, known, image)
+        with locked(study.path) as manifest:
+            _move_in(staging, study, name)
+            manifest.volumes[name] = entry
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    return [_said(study, name, image), *_shares_said(study, name)]
+
+
+def _check_replacing(study: Study, name: str, request: ImportRequest, known: VolumeEntry | None) -> None:
+    if request.image is None and known is None:
+        raise NotFoundError(
+            f"study {study.name}: there is no volume {name!r} to add labels to; give its --image as well"
+        )
+    if known is None or request.overwrite:
+        return
+    taken = {"image": request.image, "labels": request.labels and known.semantic, "objects":
+             request.instances and known.objects}  # fmt: skip
+    there = [what for what, value in taken.items() if value]
+    if there:
+        raise ExistsError(
+            f"study {study.name}: volume {name!r} has {' and '.join(there)} already; "
+            "give another name, or --overwrite to replace"
+        )
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """The three things an import can bring, written to the staging folder."""
+
+    study: Study
+    name: str
+    request: ImportRequest
+    staging: Path
+    progress: Progress
+
+    def image(self) -> Volume:
+        source = self._stack(self.request.image, self.request.dataset, self.request.slices)
+        if self._refers():
+            size = self.request.voxel_size_nm
+            return open_volume(self._referred(), voxel_size_nm=size)
+        target = self.staging / f"volumes/{self.name}.zarr"
+        return import_image(source, target, self.request.voxel_size_nm, self._writing("image"))
+
+    def labels(self, image: Volume) -> None:
+        request, schema = self.request, self.study.schema
+        source = self._labels_stack(request.labels, image)
+        palette = Palette.resolve(request.palette, schema) if request.palette else None
+        target = self.staging / f"annotations/{self.name}/semantic.zarr"
+        coding = LabelCoding(palette, request.unlabelled_value)
+        import_labels(source, target, schema, image, coding, self._writing("labels"))
+
+    def instances(self, image: Volume) -> None:
+        source = self._labels_stack(self.request.instances, image)
+        target = self.staging / f"annotations/{self.name}/objects.zarr"
+        import_objects(source, target, image, self._writing("instances"))
+
+    def _labels_stack(self, path: Path | None, image: Volume) -> Stack:
+        """Labels of the whole stack are cut like the image; labels of the part alone are taken whole."""
+        whole = self._stack(path, self.request.labels_dataset, None)
+        fits = whole.shape[0] == image.shape[0]
+        return whole if fits or self.request.slices is None else whole.part(self.request.slices)
+
+    def _stack(self, path: Path | None, dataset: str | None, slices: slice | None) -> Stack:
+        assert path is not None
+        return open_stack(path, dataset, slices=slices)
+
+    def _refers(self) -> bool:
+        """A Zarr volume is referred to where it lies, unless a part or a copy is wanted."""
+        return not self.request.copy and self.request.slices is None and is_zarr(self._referred())
+
+    def _referred(self) -> Path:
+        assert self.request.image is not None
+        path = self.request.image.resolve()
+        return path / self.request.dataset if self.request.dataset else path
+
+    def _writing(self, what: str) -> Writing:
+        facts = self.study.provenance("densem import", volume=self.name, what=what)
+        return Writing(facts, progress=self.progress)
+
+
+def is_zarr(path: Path) -> bool:
+    """Whether a folder is a Zarr group or array."""
+    return path.is_dir() and any((path / n).exists() for n in ("zarr.json", ".zgroup", ".zarray"))
+
+
+def _entry(
+    study: Study, name: str, request: ImportRequest, known: VolumeEntry | None, image: Volume
+) -> VolumeEntry:
+    old = known or VolumeEntry(role="unlabelled", image="")
+    replaced = request.image is not None
+    inside = image.path is not None and study.folder.resolve() in image.path.resolve().parents
+    has_labels = request.labels is not None or (not replaced and old.semantic is not None)
+    return VolumeEntry(
+        role=request.role or (known.role if known else "train" if has_labels else "unlabelled"),
+        image=(f"volumes/{name}.zarr" if inside else str(image.path)) if replaced else old.image,
+        semantic=f"annotations/{name}/semantic.zarr" if has_labels else None,
+        objects=f"annotations/{name}/objects.zarr"
+        if request.instances or (not replaced and old.objects)
+        else None,
+        voxel_size_nm=request.voxel_size_nm if replaced and not inside else old.voxel_size_nm,
+    )
+
+
+def _move_in(staging: Path, study: Study, name: str) -> None:
+    """Put what was imported in place of what was there. A new image without labels drops the old ones."""
+    if (staging / f"volumes/{name}.zarr").exists():
+        shutil.rmtree(study.folder / f"annotations/{name}", ignore_errors=True)
+    for source in sorted(staging.glob("*/*.zarr")) + sorted(staging.glob("*/*/*.zarr")):
+        target = study.folder / source.relative_to(staging)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(target, ignore_errors=True)
+        os.replace(source, target)
+
+
+def _said(study: Study, name: str, image: Volume) -> str:
+    entry = study.manifest.volumes[name]
+    size = " x ".join(f"{v:g}" for v in image.voxel_size_nm)
+    where = " (referred to, not copied)" if entry.referred else ""
+    return (
+        f"Volume {name} ({entry.role}): {' x '.join(map(str, image.shape))} voxels of {size} nm (z y x), "
+        f"{image.dtype}{where}."
+    )
+
+
+def _shares_said(study: Study, name: str) -> list[str]:
+    labels = study.labels(name)
+    shares = label_shares(study, labels) if labels is not None else None
+    return [f"Labels: {shares}."] if shares else []

@@ -1,0 +1,145 @@
+"""Evaluation inside a study: scores of a prediction, kept as JSON, and the page of figures."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from densem.errors import InputError
+from densem.evaluation import Protocol, Scores, contingency, scores
+from densem.report.curves import read_attempts
+from densem.report.evaluation import Evaluation, evaluation_report
+from densem.report.page import write_page
+from densem.report.panels import Subject
+from densem.report.views import choose_views
+from densem.study.manifest import PredictionEntry
+from densem.study.prediction import open_prediction
+from densem.study.study import Study
+from densem.volumes import Volume
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class EvaluationResult:
+    """Scores as plain values, and where they and the page were written."""
+
+    scores: dict[str, Any]
+    page: Path
+    file: Path
+
+
+def evaluate_prediction(folder: Path, name: str, protocol: str, progress: Progress) -> EvaluationResult:
+    """Score a prediction against the labels of its volume; writes `scores-<protocol>.json` and the page.
+
+    Raises:
+        NotFoundError: no such prediction.
+        InputError: the volume has no labels, or the prediction is not finished.
+    """
+    judged = Protocol.named(protocol)
+    study = Study.open(folder)
+    prediction = open_prediction(study, name)
+    entry = study.manifest.predictions[name]
+    truth = study.labels(entry.volume)
+    if truth is None:
+        raise InputError(
+            f"study {study.name}: volume {entry.volume!r} has no labels to compare with; "
+            f"add them with  densem import {folder} {entry.volume} --labels FILE"
+        )
+    found = scores(contingency(truth, prediction, study.schema, judged, workers=2))
+    record = {
+        "prediction": name, "volume": entry.volume, "truth_id": truth.id,
+        "model_id": entry.model_id, **found.to_dict(),
+    }  # fmt: skip
+    file = study.prediction_folder(name) / f"scores-{judged.value}.json"
+    file.write_text(json.dumps(record, indent=1) + "\n")
+    page = study.folder / "reports" / f"{name}.html"
+    page.parent.mkdir(exist_ok=True)
+    write_page(evaluation_report(_facts(study, name, entry, truth, prediction, found)), page)
+    return EvaluationResult(record, page, file)
+
+
+def _facts(
+    study: Study, name: str, entry: PredictionEntry, truth: Volume, prediction: Volume, found: Scores
+) -> Evaluation:
+    image = study.image(entry.volume)
+    confidence = open_prediction(study, name, "confidence")
+    return Evaluation(
+        title=f"{study.name}: {name}",
+        subtitle=f"Volume {entry.volume}, labelled by {' + '.join(entry.models)}",
+        date=datetime.now(UTC).strftime("%d %B %Y").lstrip("0"),
+        scores=found,
+        subject=Subject(image, truth, prediction, study.schema, confidence),
+        views=choose_views(truth, study.schema),
+        model=model_facts(study, entry.models, entry.model_id),
+        prediction={**prediction_facts(prediction), "volume": entry.volume, "volume_id": entry.volume_id},
+        versions=versions(),
+        attempts=_attempts(study, entry.models),
+        warnings=_warnings(study, entry, prediction),
+        commands=_next(study, entry),
+    )
+
+
+def model_facts(study: Study, names: list[str], identity: str) -> dict[str, Any]:
+    """What the methods paragraph says of the model or ensemble."""
+    from densem.model import Model
+    from densem.networks import parameters
+
+    folders = [study.model_folder(n) if n in study.manifest.models else Path(n) for n in names]
+    first = Model.load(folders[0])
+    return {
+        "name": first.name,
+        "id": identity,
+        "architecture": first.architecture,
+        "parameters": parameters(first.network),
+        "members": names if len(names) > 1 else [],
+        "voxel_size_nm": list(first.voxel_size_nm),
+        "training": first.training,
+    }
+
+
+def prediction_facts(prediction: Volume) -> dict[str, Any]:
+    """What the methods paragraph says of the prediction, from the volume's own record."""
+    record = prediction.provenance
+    return {"shape": list(prediction.shape), "voxel_size_nm": list(prediction.voxel_size_nm), **record}
+
+
+def versions() -> dict[str, str]:
+    """Versions of what took part; densem first."""
+    known = ("densem", "torch", "lightning", "zarr", "numpy")
+    return {**{name: version(name) for name in known}, "Python": platform.python_version()}
+
+
+def _attempts(study: Study, names: list[str]) -> Any:
+    path = study.folder / "models" / names[0] / "training" / "metrics.jsonl"
+    return read_attempts(path) if path.exists() else ()
+
+
+def _warnings(study: Study, entry: PredictionEntry, prediction: Volume) -> tuple[str, ...]:
+    said = list(prediction.provenance.get("warnings", ()))
+    for name in entry.models:
+        record = study.manifest.models.get(name)
+        if record and entry.volume in record.trained_on:
+            said.append(
+                f"Model {name} was trained on this volume: the scores say how well it fits what it has seen, "
+                "not how right it will be on anything else."
+            )
+    return tuple(said)
+
+
+def _next(study: Study, entry: PredictionEntry) -> tuple[tuple[str, str], ...]:
+    models = " ".join(f"--model {m}" for m in entry.models)
+    return (
+        ("Label another volume", f"densem predict {study.folder} {models} --volume VOLUME"),
+        (
+            "Average over mirrored input",
+            f"densem predict {study.folder} {models} --volume {entry.volume} --flips yx",
+        ),
+        ("Train longer", f"densem train {study.folder} --max-time 2h"),
+    )
