@@ -1,0 +1,24 @@
+"""Networks: tensors in, logits out; they know nothing of files or nanometres."""
+
+from densem.networks.architectures import ARCHITECTURES, Architecture, build, mflop_per_voxel, parameters
+from densem.networks.geometry import Geometry
+from densem.networks.hybrid import Hybrid2D3D, HybridConfig
+from densem.networks.normalization import fold_normalization, reestimate_normalization
+from densem.networks.unet import AnisotropicUNet, AnisotropicUNetConfig, UNet2D, UNet2DConfig
+
+__all__ = [
+    "ARCHITECTURES",
+    "AnisotropicUNet",
+    "AnisotropicUNetConfig",
+    "Architecture",
+    "Geometry",
+    "Hybrid2D3D",
+    "HybridConfig",
+    "UNet2D",
+    "UNet2DConfig",
+    "build",
+    "fold_normalization",
+    "mflop_per_voxel",
+    "parameters",
+    "reestimate_normalization",
+]

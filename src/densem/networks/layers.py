@@ -1,0 +1,243 @@
+"""Layers: convolutions of stacks of slices whose channels lie last in memory.
+
+Every activation is (N, C, Z, Y, X) to its user and N, Z, Y, X, C in memory. A stack of slices
+(N * Z, C, Y, X) in torch's `channels_last` is then the same memory seen differently, so 1x3x3 convolutions,
+pools and up-samplings run as 2D operations, 3x3x3 ones as 3D operations, and nothing is copied between them.
+
+Why a 3x3x3 convolution has three ways (measured, torch 2.13 on CPU; on a GPU it is always `conv3d`):
+
+1. One input channel: z-shifted slices stacked as three channels of a 2D convolution; 4 to 7 times `conv3d`.
+2. float32, one sample and C * Z * Y <= 20480: torch leaves oneDNN for a loop 10 times slower; a sum of three
+   2D convolutions, one per slice of the kernel, is not concerned.
+3. All else: `conv3d`. Its weight gradient in half precision, however, writes outside its memory on processors
+   with AMX (crashes, endless loops); there each slice of the kernel gets its gradient from a 2D convolution.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from densem.networks.geometry import Kernel
+
+Normalization = Literal["none", "batch"]
+
+_SMALL_FOR_ONEDNN = 20480
+
+
+def channels_last(x: Tensor) -> Tensor:
+    """The same (N, C, Z, Y, X) values with channels last in memory; free if they are."""
+    return x.permute(0, 2, 3, 4, 1).contiguous().permute(0, 4, 1, 2, 3)
+
+
+def slices(x: Tensor) -> Tensor:
+    """(N, C, Z, Y, X) seen as a stack of slices (N * Z, C, Y, X); free for channels-last activations."""
+    n, c, z, y, w = x.shape
+    return x.permute(0, 2, 3, 4, 1).reshape(n * z, y, w, c).permute(0, 3, 1, 2)
+
+
+def volumes(x: Tensor, n: int) -> Tensor:
+    """The way back from `slices`: (N * Z, C, Y, X) seen as (N, C, Z, Y, X)."""
+    nz, c, y, w = x.shape
+    return x.permute(0, 2, 3, 1).reshape(n, nz // n, y, w, c).permute(0, 4, 1, 2, 3)
+
+
+def concatenate(*parts: Tensor) -> Tensor:
+    """Activations (N, C_i, Z, Y, X) joined along the channels."""
+    return torch.cat([p.permute(0, 2, 3, 4, 1) for p in parts], dim=-1).permute(0, 4, 1, 2, 3)
+
+
+def probabilities(logits: Tensor) -> Tensor:
+    """Softmax over the channels of (N, C, Z, Y, X)."""
+    return logits.permute(0, 2, 3, 4, 1).softmax(dim=-1).permute(0, 4, 1, 2, 3)
+
+
+def pool(x: Tensor) -> Tensor:
+    """Max-pooling by 1x2x2."""
+    return volumes(F.max_pool2d(slices(x), 2), x.shape[0])
+
+
+class PlanarConvolution(nn.Conv2d):
+    """A 1xkxk convolution of (N, C, Z, Y, X), zero-padded to the same size; weights (f, c, k, k)."""
+
+    def __init__(self, c_in: int, c_out: int, side: int = 3, *, bias: bool = True) -> None:
+        super().__init__(c_in, c_out, side, padding=side // 2, bias=bias)
+        _lay_out(self, torch.channels_last)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, c, Z, Y, X) to (N, f, Z, Y, X)."""
+        return volumes(super().forward(slices(x)), x.shape[0])
+
+
+class VolumetricConvolution(nn.Conv3d):
+    """A 3x3x3 convolution of (N, C, Z, Y, X), zero-padded to the same size; weights (f, c, 3, 3, 3)."""
+
+    def __init__(self, c_in: int, c_out: int, *, bias: bool = True) -> None:
+        super().__init__(c_in, c_out, 3, padding=1, bias=bias)
+        _lay_out(self, torch.channels_last_3d)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, c, Z, Y, X) to (N, f, Z, Y, X)."""
+        device = x.device.type
+        if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
+            dtype = torch.get_autocast_dtype(device)
+            bias = None if self.bias is None else self.bias.to(dtype)
+            with torch.autocast(device, enabled=False):
+                return convolve_volume(x.to(dtype), self.weight.to(dtype), bias)
+        return convolve_volume(x, self.weight, self.bias)
+
+
+class UpSampling(nn.ConvTranspose2d):
+    """A transposed 1x2x2 convolution with stride 1x2x2: twice the size in y and x."""
+
+    def __init__(self, c_in: int, c_out: int, *, bias: bool) -> None:
+        super().__init__(c_in, c_out, 2, stride=2, bias=bias)
+        _lay_out(self, torch.channels_last)
+
+    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
+        """(N, c, Z, Y, X) to (N, f, Z, 2 Y, 2 X)."""
+        return volumes(super().forward(slices(x), output_size), x.shape[0])
+
+
+class BatchNormalization(nn.BatchNorm2d):
+    """Batch normalisation of (N, C, Z, Y, X); statistics are float32 under autocast as well."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The same shape and dtype."""
+        return volumes(super().forward(slices(x)), x.shape[0])
+
+
+class Convolution(nn.Module):
+    """Convolution, normalisation if any, ReLU: the unit the networks are built of."""
+
+    def __init__(self, c_in: int, c_out: int, kernel: Kernel, normalization: Normalization) -> None:
+        super().__init__()
+        self.convolution = convolution(c_in, c_out, kernel, bias=normalization == "none")
+        self.normalization = BatchNormalization(c_out) if normalization == "batch" else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, c, Z, Y, X) to (N, f, Z, Y, X) >= 0."""
+        x = self.convolution(x)
+        if self.normalization is not None:
+            x = self.normalization(x)
+        return F.relu_(x)
+
+
+def convolution(c_in: int, c_out: int, kernel: Kernel, *, bias: bool = True) -> nn.Conv2d | nn.Conv3d:
+    """The bare convolution of a kernel."""
+    if kernel == "3x3x3":
+        return VolumetricConvolution(c_in, c_out, bias=bias)
+    return PlanarConvolution(c_in, c_out, 3 if kernel == "1x3x3" else 1, bias=bias)
+
+
+def block(widths: list[int], kernels: list[Kernel], normalization: Normalization) -> nn.Sequential:
+    """Convolutions in a row; `widths` begins with the channels that come in."""
+    pairs = zip(widths, widths[1:], kernels, strict=False)
+    return nn.Sequential(*(Convolution(a, b, kernel, normalization) for a, b, kernel in pairs))
+
+
+def initialize(network: nn.Module) -> None:
+    """He's initialisation of what is followed by a ReLU, Glorot's variance for the rest; biases zero."""
+    rectified = {id(m.convolution) for m in network.modules() if isinstance(m, Convolution)}
+    for m in network.modules():
+        if isinstance(m, UpSampling):
+            nn.init.normal_(m.weight, std=m.in_channels**-0.5)  # stride = kernel: an output has c_in inputs
+        elif isinstance(m, nn.Conv2d | nn.Conv3d):
+            kind: Literal["relu", "linear"] = "relu" if id(m) in rectified else "linear"
+            nn.init.kaiming_normal_(m.weight, nonlinearity=kind)
+        bias = getattr(m, "bias", None)
+        if isinstance(bias, nn.Parameter):
+            nn.init.zeros_(bias)
+
+
+def convolve_volume(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """A zero-padded 3x3x3 convolution, in the fastest safe way (see the top of this file).
+
+    Args:
+        x: (N, c, Z, Y, X).
+        weight: (f, c, 3, 3, 3), of the same dtype.
+        bias: (f,).
+
+    Returns:
+        (N, f, Z, Y, X), channels last in memory.
+    """
+    if x.device.type == "cpu":
+        n, c, z, y, _ = x.shape
+        if c == 1:
+            return _convolve_stacked(x, weight, bias)
+        if n == 1 and c * z * y <= _SMALL_FOR_ONEDNN and x.dtype == torch.float32:
+            return _convolve_summed(x, weight, bias)
+        if x.dtype in (torch.bfloat16, torch.float16) and torch.is_grad_enabled():
+            return _SafeGradient.apply(x, weight, bias)  # type: ignore[no-untyped-call]
+    return channels_last(F.conv3d(x, weight, bias, padding=1))
+
+
+def _convolve_stacked(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """As a 2D convolution whose three input channels are the slices z - 1, z, z + 1."""
+    n, _, z, y, w = x.shape
+    padded = F.pad(x.reshape(n, z, y, w), (0, 0, 0, 0, 1, 1))
+    stacked = torch.stack([padded[:, k : k + z] for k in range(3)], dim=-1)
+    return volumes(F.conv2d(slices(stacked.permute(0, 4, 1, 2, 3)), weight[:, 0], bias, padding=1), n)
+
+
+def _convolve_summed(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """As a sum of 2D convolutions, one per slice of the kernel, of one sample."""
+    assert x.shape[0] == 1
+    stack = slices(x)
+    out = F.conv2d(stack, weight[:, :, 1], bias, padding=1)
+    if x.shape[2] > 1:
+        out[1:] += F.conv2d(stack[:-1], weight[:, :, 0], padding=1)
+        out[:-1] += F.conv2d(stack[1:], weight[:, :, 2], padding=1)
+    return volumes(out, 1)
+
+
+class _SafeGradient(torch.autograd.Function):
+    """`conv3d` whose weight gradient comes from 2D convolutions."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return channels_last(F.conv3d(x, weight, bias, padding=1))
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        x, weight = ctx.saved_tensors
+        grad = channels_last(grads[0])
+        needs_x, needs_weight, needs_bias = ctx.needs_input_grad
+        return (
+            _gradients(grad, x, weight)[0] if needs_x else None,
+            _weight_gradient(x, weight, grad) if needs_weight else None,
+            grad.sum((0, 2, 3, 4), dtype=torch.float32).to(grad.dtype) if needs_bias else None,
+        )
+
+
+def _weight_gradient(x: Tensor, weight: Tensor, grad: Tensor) -> Tensor:
+    """Gradient (f, c, 3, 3, 3): kernel slice k pairs input slice z + k - 1 with output slice z."""
+    total = torch.zeros_like(weight, dtype=torch.float32)
+    depth = x.shape[2]
+    for n in range(x.shape[0]):
+        inputs, outputs = slices(x[n : n + 1]), slices(grad[n : n + 1])
+        for k in range(3):
+            first, last = max(0, 1 - k), min(depth, depth + 1 - k)
+            if first < last:
+                seen = inputs[first + k - 1 : last + k - 1]
+                total[:, :, k] += _gradients(outputs[first:last], seen, weight[:, :, k])[1]
+    return total.to(weight.dtype)
+
+
+def _gradients(grad: Tensor, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Gradient by the input of a 3D convolution, or by the weights of a 2D one; the other is undefined."""
+    rank = weight.dim() - 2
+    one, wanted = [1] * rank, [rank == 3, rank == 2, False]
+    found = torch.ops.aten.convolution_backward(
+        grad, x, weight, None, one, one, one, False, [0] * rank, 1, wanted
+    )
+    return found[0], found[1]
+
+
+def _lay_out(module: nn.Conv2d | nn.Conv3d | nn.ConvTranspose2d, memory: torch.memory_format) -> None:
+    """Store the weights channels last, so that convolutions answer in it whatever comes in."""
+    module.weight = nn.Parameter(module.weight.detach().contiguous(memory_format=memory))

@@ -1,0 +1,202 @@
+"""U-Nets: the anisotropic 3D baseline, and the 2D original slice by slice.
+
+Both are the plain encoder-decoder: at each scale a block of convolutions, between scales a 1x2x2 pool on the
+way down and an up-sampling with concatenation on the way up, and a 1x1x1 head. Width doubles with the scale.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+
+from densem.errors import ShapeError
+from densem.networks.geometry import Geometry, Kernel, Reach
+from densem.networks.layers import (
+    Normalization,
+    PlanarConvolution,
+    UpSampling,
+    block,
+    channels_last,
+    concatenate,
+    initialize,
+    pool,
+)
+
+Padding = Literal["same", "valid"]
+
+
+class AnisotropicUNetConfig(BaseModel):
+    """What an `AnisotropicUNet` is made of."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    n_classes: int = Field(ge=2, description="classes, one output channel each")
+    filters: int = Field(default=16, ge=1, description="base width; scale s has 2^s times as many")
+    kernels: tuple[Literal["1x3x3", "3x3x3"], ...] = Field(
+        default=("3x3x3", "3x3x3", "3x3x3", "3x3x3"),
+        min_length=2,
+        max_length=7,
+        description="kernel of the convolutions at each scale, finest first; a pool between scales",
+    )
+    convs_per_block: int = Field(default=2, ge=1, description="convolutions of a block")
+    normalization: Normalization = Field(default="batch", description="before each ReLU")
+
+
+class UNet2DConfig(BaseModel):
+    """What a `UNet2D` is made of; the original has 64 filters, depth 4 and no normalisation."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    n_classes: int = Field(ge=2, description="classes, one output channel each")
+    filters: int = Field(default=64, ge=1, description="base width; scale s has 2^s times as many")
+    depth: int = Field(default=4, ge=1, le=6, description="number of 1x2x2 pools")
+    normalization: Normalization = Field(default="none", description="before each ReLU")
+
+
+class AnisotropicUNet(nn.Module):
+    """A 3D U-Net that pools in y and x alone, for voxels that are deeper than wide.
+
+    Attributes:
+        config: what it was made of.
+        geometry: accepted sizes and context.
+    """
+
+    def __init__(self, config: AnisotropicUNetConfig) -> None:
+        super().__init__()
+        self.config = config
+        kernels = [[k] * config.convs_per_block for k in config.kernels]
+        self.geometry = _geometry(kernels)
+        self.body = _PlainUNet(config.filters, kernels, config.normalization)
+        self.head = PlanarConvolution(config.filters, config.n_classes, 1)
+        initialize(self)
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        """Logits of every class.
+
+        Args:
+            x: float (N, 1, Z, Y, X), normalised grey values; sizes as `geometry` accepts them.
+
+        Returns:
+            `semantic`: float (N, n_classes, Z, Y, X).
+        """
+        self.geometry.check(x.shape[2:])
+        return {"semantic": self.head(self.body(channels_last(x)))}
+
+
+class UNet2D(nn.Module):
+    """The U-Net of Ronneberger et al. (2015), on each slice by itself.
+
+    Attributes:
+        config: what it was made of.
+        padding: "same", or "valid" as in the paper, whose output is smaller than its input.
+        geometry: accepted sizes and context of the "same" form.
+    """
+
+    def __init__(self, config: UNet2DConfig, padding: Padding = "same") -> None:
+        super().__init__()
+        self.config = config
+        self.padding = padding
+        kernels: list[list[Kernel]] = [["1x3x3", "1x3x3"] for _ in range(config.depth + 1)]
+        self.geometry = _geometry(kernels)
+        self.body = _PlainUNet(config.filters, kernels, config.normalization)
+        self.head = PlanarConvolution(config.filters, config.n_classes, 1)
+        initialize(self)
+        if padding == "valid":
+            for m in self.body.modules():
+                if isinstance(m, PlanarConvolution):
+                    m.padding = (0, 0)
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        """Logits of every class.
+
+        Args:
+            x: float (N, 1, Z, Y, X), normalised grey values.
+
+        Returns:
+            `semantic`: float (N, n_classes, Z, Y, X), in y and x as `output_shape` says.
+        """
+        self.output_shape(x.shape[2:])
+        return {"semantic": self.head(self.body(channels_last(x)))}
+
+    def output_shape(self, shape: Sequence[int]) -> tuple[int, int, int]:
+        """(z, y, x) of the output for that of the input.
+
+        Raises:
+            ShapeError: if the input does not go through.
+        """
+        if self.padding == "same":
+            self.geometry.check(shape)
+        z, y, x = shape
+        return (z, y, x) if self.padding == "same" else (z, self._valid_side(y), self._valid_side(x))
+
+    def _valid_side(self, side: int) -> int:
+        """The unpadded output for one in-plane side: 4 less at each block, halved down, doubled up."""
+        n = side - 4
+        for _ in range(self.config.depth):
+            if n % 2 or n < 2:
+                raise ShapeError(
+                    f"unpadded U-Net: expected a side in y and x that is even before each of its "
+                    f"{self.config.depth} pools, found {side}; 572 fits four pools"
+                )
+            n = n // 2 - 4
+        for _ in range(self.config.depth):
+            n = 2 * n - 4
+        if n < 1:
+            raise ShapeError(f"unpadded U-Net: a side of {side} leaves no output; give larger patches")
+        return n
+
+
+class _PlainUNet(nn.Module):
+    """The encoder-decoder both share; unpadded convolutions crop the skip connections."""
+
+    def __init__(
+        self, filters: int, kernels: Sequence[Sequence[Kernel]], normalization: Normalization
+    ) -> None:
+        super().__init__()
+        widths = [filters * 2**s for s in range(len(kernels))]
+
+        def made(c_in: int, scale: int) -> nn.Sequential:
+            row = list(kernels[scale])
+            return block([c_in, *[widths[scale]] * len(row)], row, normalization)
+
+        self.down = nn.ModuleList(made(c, s) for s, c in enumerate([1, *widths[:-1]]))
+        self.up = nn.ModuleList(UpSampling(2 * w, w, bias=True) for w in widths[:-1])
+        self.merge = nn.ModuleList(made(2 * w, s) for s, w in enumerate(widths[:-1]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, 1, Z, Y, X) to features (N, filters, Z, Y, X)."""
+        x = self.down[0](x)
+        skips = [x]
+        for down in self.down[1:]:
+            x = down(pool(x))
+            skips.append(x)
+        for scale in reversed(range(len(self.up))):
+            x = self.up[scale](x)
+            x = self.merge[scale](concatenate(_crop(skips[scale], x), x))
+        return x
+
+
+def _crop(skip: Tensor, like: Tensor) -> Tensor:
+    """The middle of a skip connection, as large in y and x as what it is joined with."""
+    y, x = ((s - n) // 2 for s, n in zip(skip.shape[3:], like.shape[3:], strict=True))
+    return skip[..., y : y + like.shape[3], x : x + like.shape[4]]
+
+
+def _geometry(kernels: Sequence[Sequence[Kernel]]) -> Geometry:
+    """Accepted sizes and context of a plain U-Net with zero-padded convolutions."""
+
+    def through(reach: Reach, scale: int) -> Reach:
+        for kernel in kernels[scale]:
+            reach = reach.convolve(kernel)
+        return reach
+
+    encoded = [through(Reach(), 0)]
+    for scale in range(1, len(kernels)):
+        encoded.append(through(encoded[-1].pool(), scale))
+    reach = encoded.pop()
+    for scale in reversed(range(len(encoded))):
+        reach = through(reach.up().join(encoded[scale]), scale)
+    return reach.geometry(2 ** len(encoded))
