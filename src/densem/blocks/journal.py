@@ -1,0 +1,189 @@
+"""Journal: which blocks of a run are done, kept so that a kill at any moment loses nothing finished.
+
+    <folder>/plan.json        what must be the same when the run is resumed
+    <folder>/<worker>.jsonl   one line for each finished block, synced after the block was verified
+
+Files are only ever appended to, one by each worker. A torn line is ignored: its block is done again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from densem.errors import IntegrityError
+
+PLAN = "plan.json"
+LOCK = "lock"
+Record = dict[str, Any]
+
+
+class Journal:
+    """The finished blocks of one run over a grid.
+
+    Args:
+        folder: where the journal lies; made by `begin`.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def begin(self, plan: Record) -> bool:
+        """Start a journal with this plan, or take up the one that is there.
+
+        Args:
+            plan: plain values that decide the outcome; compared entry by entry on resuming.
+
+        Returns:
+            Whether a journal of the same plan was there already.
+
+        Raises:
+            IntegrityError: if the journal there was begun with another plan; names the entries.
+        """
+        known = self.plan()
+        plan = json.loads(json.dumps(plan))
+        if known is None:
+            self._start(plan)
+            return False
+        if known != plan:
+            raise IntegrityError(
+                f"{self.folder.parent}: an unfinished run lies there that was begun with another "
+                f"{_differences(known, plan)}; run it with the same again to finish it, "
+                "or give --overwrite to start anew"
+            )
+        return True
+
+    def plan(self) -> Record | None:
+        """The plan this journal was begun with; None where no run was begun."""
+        path = self.folder / PLAN
+        if not path.is_file():
+            return None
+        try:
+            plan = json.loads(path.read_text())
+        except (json.JSONDecodeError, UnicodeDecodeError):
+            plan = None
+        if not isinstance(plan, dict):
+            raise IntegrityError(f"{path}: not a readable plan; give --overwrite to start anew")
+        return plan
+
+    def records(self) -> dict[int, Record]:
+        """What was noted for each finished block, merged from all workers' files."""
+        found: dict[int, Record] = {}
+        for path in sorted(self.folder.glob("*.jsonl")):
+            for line in path.read_bytes().split(b"\n"):
+                record = _parse(line)
+                if record is not None:
+                    found[record["block"]] = record
+        return found
+
+    def done(self) -> set[int]:
+        """Numbers of the finished blocks."""
+        return set(self.records())
+
+    def worker(self, name: str) -> Pen:
+        """The file one worker appends to; no two may share a name at the same time."""
+        return Pen(self.folder / f"{name}.jsonl")
+
+    def keep(self, blocks: set[int]) -> None:
+        """Forget all finished blocks but these."""
+        records = self.records()
+        if set(records) <= blocks:
+            return
+        lines = [json.dumps(r) for i, r in sorted(records.items()) if i in blocks]
+        kept = self.folder / "kept.jsonl"
+        _replace(kept, "".join(f"{line}\n" for line in lines))
+        for path in self.folder.glob("*.jsonl"):
+            if path != kept:
+                path.unlink()
+
+    def forget(self) -> None:
+        """Forget plan and blocks."""
+        (self.folder / PLAN).unlink(missing_ok=True)
+        for path in self.folder.glob("*.jsonl"):
+            path.unlink()
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the journal for one run on this machine; released by the system if the run is killed.
+
+        Raises:
+            IntegrityError: if another process holds it.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / LOCK).open("w") as handle:
+            if not _try_lock(handle.fileno()):
+                raise IntegrityError(
+                    f"{self.folder.parent}: another process is working on it; wait for it or stop it first"
+                )
+            yield
+
+    def _start(self, plan: Record) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for old in self.folder.glob("*.jsonl"):
+            old.unlink()
+        _replace(self.folder / PLAN, json.dumps(plan, indent=1))
+
+
+class Pen:
+    """Appends the records of one worker; a context manager."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._handle = path.open("ab")
+        if self._handle.tell() > 0:
+            self._handle.write(b"\n")  # after a torn line the next record begins on a line of its own
+
+    def __enter__(self) -> Pen:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._handle.close()
+
+    def append(self, block: int, record: Record) -> None:
+        """Note a finished block; on return the line is on disk."""
+        line = json.dumps({"block": block, **record}, separators=(",", ":"))
+        self._handle.write(line.encode() + b"\n")
+        self._handle.flush()
+        os.fsync(self._handle.fileno())
+
+
+def _replace(path: Path, text: str) -> None:
+    """Write a file that appears whole or not at all."""
+    part = path.with_name(f".{path.name}.part")
+    with part.open("w") as handle:
+        handle.write(text)
+        handle.flush()
+        os.fsync(handle.fileno())
+    os.replace(part, path)
+
+
+def _parse(line: bytes) -> Record | None:
+    try:
+        record = json.loads(line)
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        return None
+    return record if isinstance(record, dict) and isinstance(record.get("block"), int) else None
+
+
+def _differences(known: Record, plan: Record) -> str:
+    names = [k for k in {**known, **plan} if known.get(k) != plan.get(k)]
+    return ", ".join(f"{n} (then {known.get(n)!r}, now {plan.get(n)!r})" for n in names[:3])
+
+
+def _try_lock(descriptor: int) -> bool:
+    try:
+        import fcntl
+    except ImportError:  # no such locks on this system
+        return True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True

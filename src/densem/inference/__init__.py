@@ -1,0 +1,12 @@
+"""Prediction: volumes labelled block by block, seamless, resumable, in bounded memory."""
+
+from densem.inference.context import measure_context
+from densem.inference.labeller import Labeller, label_volume, predict_box
+from densem.inference.options import PredictOptions
+from densem.inference.predict import Prediction, predict
+from densem.inference.runtime import Doctor, Runtime
+
+__all__ = [
+    "Doctor", "Labeller", "PredictOptions", "Prediction", "Runtime", "label_volume", "measure_context",
+    "predict", "predict_box",
+]  # fmt: skip

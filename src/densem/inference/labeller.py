@@ -1,0 +1,157 @@
+"""Labeller: networks made ready for one volume, giving the class probabilities of any of its tiles.
+
+Whatever asks, prediction, validation or a measurement, gets the same numbers for the same tile.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from torch import Tensor
+
+from densem.blocks import Box, Triple, triple
+from densem.errors import ConfigError, VoxelSizeError
+from densem.inference import fusion
+from densem.inference.fusion import Fusion
+from densem.inference.options import PredictOptions
+from densem.inference.runtime import Runtime
+from densem.inference.tiles import Tiling, round_up
+from densem.model import Ensemble, Model
+from densem.volumes import Intensity, Volume
+from densem.volumes.intensity import measure_intensity
+
+TOLERANCE = 0.10
+
+
+@dataclass(frozen=True)
+class Labeller:
+    """Networks made ready for one volume: gives the class probabilities of any of its tiles.
+
+    Attributes:
+        fusion: networks and flips.
+        volume: the image.
+        tiling: tiles over it.
+        intensity: its grey-value statistics.
+    """
+
+    fusion: Fusion
+    volume: Volume
+    tiling: Tiling
+    intensity: Intensity
+
+    @classmethod
+    def of(
+        cls,
+        models: Ensemble | Model,
+        volume: Volume,
+        options: PredictOptions | None = None,
+        box: Box | None = None,
+    ) -> Labeller:
+        """Make models ready for a volume.
+
+        Args:
+            models: one model or several.
+            volume: the image.
+            options: what `predict` takes.
+            box: fit the tiles to this box alone instead of the whole volume.
+
+        Raises:
+            VoxelSizeError: if the volume's voxel size is not the models'.
+            ConfigError: for options that this machine or these models do not have.
+        """
+        options = options or PredictOptions()
+        ensemble = models if isinstance(models, Ensemble) else Ensemble([models])
+        check_sizes(ensemble, volume)
+        return cls(
+            Fusion.of(ensemble, Runtime.choose(options.device, options.precision), options.flips),
+            volume,
+            tiling_for(ensemble, volume.shape, options, box),
+            volume.intensity or measure_intensity(volume),
+        )
+
+    def tiles(self, cores: Iterable[Box]) -> Iterator[tuple[Box, Tensor]]:
+        """Cores with their class probabilities, float32 (C, Z, Y, X) on the device; reads once."""
+        cores = list(cores)
+        reach = self.tiling.reach(cores)
+        raw = self.volume.read(reach)
+        for core in cores:
+            window = self.tiling.window(core)
+            yield core, self.fusion.probabilities(self.normalize(window.take(raw, reach)), window)
+
+    def normalize(self, raw: np.ndarray) -> np.ndarray:
+        """(grey value - mean) / spread of the volume, float32 (Z, Y, X)."""
+        scale = np.float32(1 / max(self.intensity.std, 1e-12))
+        return (raw.astype(np.float32) - np.float32(self.intensity.mean)) * scale
+
+
+def predict_box(
+    models: Ensemble | Model, volume: Volume, box: Box | None = None, options: PredictOptions | None = None
+) -> np.ndarray:
+    """Class probabilities of a box, float32 (C, Z, Y, X); the same as `predict` would write there."""
+    labeller, box = Labeller.of(models, volume, options), box or volume.box
+    found = np.empty((len(models.schema), *box.shape), np.float32)
+    for core, p in labeller.tiles(labeller.tiling.cores(box)):
+        place(found, box, core, p.cpu().numpy())
+    return found
+
+
+def label_volume(
+    models: Ensemble | Model, volume: Volume, box: Box | None = None, options: PredictOptions | None = None
+) -> np.ndarray:
+    """Class ids of a box (by default the whole volume) in memory, uint8 (Z, Y, X); for validation.
+
+    Tiles are fitted to the box, so that as little as possible is computed beside it: with the exact
+    context the same as `predict` would write, with the practical one within its tolerance.
+    """
+    box = box or volume.box
+    labeller = Labeller.of(models, volume, options, box)
+    table = fusion.ids(models.schema.id_of_channel, labeller.fusion.runtime.device)
+    found = np.empty(box.shape, np.uint8)
+    for core, p in labeller.tiles(labeller.tiling.cores_from(box)):
+        place(found, box, core, fusion.classes(p, table).cpu().numpy())
+    return found
+
+
+def place(target: np.ndarray, box: Box, core: Box, values: np.ndarray) -> None:
+    """Copy what a tile yielded (..., Z, Y, X) into the array of a box, as far as they meet."""
+    meet = core.clip(box)
+    target[(..., *meet.relative_to(box).slices)] = values[(..., *meet.relative_to(core).slices)]
+
+
+def tiling_for(ensemble: Ensemble, shape: Triple, options: PredictOptions, box: Box | None = None) -> Tiling:
+    """The tiles over a volume of this shape, or a box in it; a function of its arguments alone."""
+    plan = ensemble.tile
+    if isinstance(options.context, tuple):
+        context = options.context
+        if min(context) < 0:
+            raise ConfigError(f"--context {context}: expected voxels, none below zero")
+    else:
+        context = plan.exact if options.context == "exact" else plan.context
+    multiple = triple(math.lcm(*(m.geometry.multiple[i] for m in ensemble.members)) for i in range(3))
+    if options.core is not None:
+        core = round_up(options.core, multiple)
+        return Tiling(shape, core, round_up(context, multiple), multiple)
+    return Tiling.fit(plan, context, multiple, shape, box)
+
+
+def same_size(ensemble: Ensemble, volume: Volume) -> bool:
+    """Whether no side of a voxel differs by more than 10 % from the models'."""
+    pairs = zip(volume.voxel_size_nm, ensemble.voxel_size_nm, strict=True)
+    return all(abs(v - m) <= TOLERANCE * m for v, m in pairs)
+
+
+def check_sizes(ensemble: Ensemble, volume: Volume) -> None:
+    """Refuse a volume of another voxel size.
+
+    Raises:
+        VoxelSizeError: with both sizes.
+    """
+    if not same_size(ensemble, volume):
+        have, want = (" x ".join(f"{v:g}" for v in s) for s in (volume.voxel_size_nm, ensemble.voxel_size_nm))
+        raise VoxelSizeError(
+            f"{volume.name}: expected voxels of about {want} nm (z y x), with which model {ensemble.name!r} "
+            f"was trained, found {have} nm; give --resample to predict at the model's voxel size"
+        )

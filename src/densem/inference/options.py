@@ -1,0 +1,51 @@
+"""Options of a prediction; each field's sentence is the help of the command line."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from densem.blocks import Triple
+from densem.inference.runtime import Precision
+
+
+class PredictOptions(BaseModel):
+    """How a volume is predicted. All up to `core` decide what is written, the others only how."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    context: Literal["practical", "exact"] | Triple = Field(
+        default="practical",
+        description="voxels read around a tile: practical (measured), exact (equals one pass over the whole "
+        "volume), or three numbers z y x",
+    )
+    flips: str = Field(default="", description="axes along which mirrored inputs are averaged, such as yx")
+    save: tuple[Literal["entropy", "probabilities"], ...] = Field(
+        default=(),
+        description="written beside classes and confidence: entropy (round(255 * H / ln C)), probabilities "
+        "(float32 for every class)",
+    )
+    precision: Precision = Field(
+        default="auto", description="auto (bf16 where the processor has it), bf16 or fp32"
+    )
+    device: str = Field(default="auto", description="auto, cpu, cuda or cuda:<n>")
+    resample: bool = Field(
+        default=False, description="allow another voxel size than the model's: predict at the model's"
+    )
+    core: Triple | None = Field(default=None, description="voxels a tile yields, z y x; default: the model's")
+    block: Triple | None = Field(
+        default=None, description="voxels one task writes, z y x: whole shards; default: one shard"
+    )
+    workers: int = Field(default=1, ge=1, description="blocks in work at the same time")
+    retries: int = Field(default=2, ge=0, description="further attempts on a block that failed")
+    overwrite: bool = Field(default=False, description="remove an earlier prediction of that name first")
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of the volumes to write."""
+        return (
+            "classes",
+            "confidence",
+            *(name for name in ("entropy", "probabilities") if name in self.save),
+        )

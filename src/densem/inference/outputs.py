@@ -1,0 +1,245 @@
+"""Outputs: the volumes of a prediction while they are written.
+
+Each lies under a temporary name until all are whole: an unfinished prediction cannot be mistaken for a
+finished one. A block covers whole shards; it is read back and compared before it counts as written.
+Digests are taken shard by shard, so a volume's id does not depend on the blocks it was written in.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import shutil
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import zarr
+
+from densem.blocks import Box, Grid, Triple, triple
+from densem.errors import IntegrityError, ResourceError
+from densem.schema import LabelSchema
+from densem.volumes import Layout, ome_zarr, pyramid
+from densem.volumes.volume import Nanometres
+
+NAMES = ("classes", "confidence", "entropy", "probabilities")
+LARGEST_SHARD_COUNT = 100_000
+Digests = dict[str, list[str]]
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """The volumes of one prediction.
+
+    Attributes:
+        folder: of the prediction.
+        names: of `classes`, `confidence`, `entropy`, `probabilities`.
+        shape: of the volume, in voxels.
+        layout: chunks are tiles, shards are whole tiles.
+        schema: number of classes and their names.
+    """
+
+    folder: Path
+    names: tuple[str, ...]
+    shape: Triple
+    layout: Layout
+    schema: LabelSchema
+
+    def path(self, name: str) -> Path:
+        """Where a finished output lies."""
+        return self.folder / f"{name}.zarr"
+
+    def create(self) -> None:
+        """Lay out all outputs, empty; what was begun before is removed."""
+        self.clear()
+        for name in self.names:
+            lead = (len(self.schema),) if name == "probabilities" else ()
+            part = ome_zarr.temporary(self.path(name))
+            part.mkdir(parents=True)
+            group = zarr.open_group(part, mode="w", zarr_format=3)
+            dtype = "float32" if lead else "uint8"
+            ome_zarr.create_array(group, "s0", (*lead, *self.shape), dtype, self.layout)
+            group.attrs["densem"] = {"kind": name, "complete": False}
+
+    def clear(self) -> None:
+        """Remove what was begun and what was finished."""
+        for name in self.names:
+            ome_zarr.discard(self.path(name))
+            shutil.rmtree(self.path(name), ignore_errors=True)
+
+    @property
+    def begun(self) -> bool:
+        """Whether every output is laid out, begun or finished."""
+        places = ((ome_zarr.temporary(self.path(n)), self.path(n)) for n in self.names)
+        return all(any((p / "s0" / "zarr.json").exists() for p in pair) for pair in places)
+
+    # ---- blocks ------------------------------------------------------------------------------
+
+    def write(self, box: Box, arrays: Mapping[str, np.ndarray]) -> Digests:
+        """Write a block of every output and read it back.
+
+        Args:
+            box: whole shards of the volume.
+            arrays: by name; (Z, Y, X), of the probabilities (C, Z, Y, X).
+
+        Returns:
+            For each output the digests of its shards, to be noted in the journal.
+
+        Raises:
+            IntegrityError: if the disk gives back something else.
+        """
+        digests = {}
+        for name in self.names:
+            array = self.array(name)
+            array[(..., *box.slices)] = arrays[name]
+            digests[name] = self._digest(arrays[name], box)
+            if self._digest(np.asarray(array[(..., *box.slices)]), box) != digests[name]:
+                raise IntegrityError(
+                    f"{self.path(name)}: the block {box} read back differs from what was written; "
+                    "check the disk"
+                )
+        return digests
+
+    def holds(self, box: Box, digests: Digests) -> bool:
+        """Whether a block on disk is what the journal says."""
+        return all(
+            self._digest(np.asarray(self.array(name)[(..., *box.slices)]), box) == digests.get(name)
+            for name in self.names
+        )
+
+    def array(self, name: str) -> zarr.Array:
+        """Level 0 of an output, begun or finished."""
+        part, whole = ome_zarr.temporary(self.path(name)), self.path(name)
+        array = zarr.open_group(part if part.exists() else whole, mode="r+")["s0"]
+        assert isinstance(array, zarr.Array)
+        return array
+
+    def _digest(self, block: np.ndarray, box: Box) -> list[str]:
+        shards = Grid(box.shape, self.layout.shard)
+        return [_hash(np.ascontiguousarray(block[(..., *shard.slices)])) for shard in shards]
+
+    # ---- the end -----------------------------------------------------------------------------
+
+    def finish(
+        self,
+        blocks: Grid,
+        digests: Mapping[int, Digests],
+        place: tuple[Nanometres, Nanometres],
+        attributes: dict[str, Any],
+    ) -> None:
+        """Add pyramids and metadata and put every output in place; may be repeated after a kill.
+
+        Args:
+            blocks: the blocks that were written.
+            digests: what `write` gave for each of them.
+            place: voxel size and offset of the volume, in nm.
+            attributes: densem's record, the same for all.
+        """
+        for name in self.names:
+            part = ome_zarr.temporary(self.path(name))
+            if not part.exists():
+                continue
+            identity = self._identity(name, blocks, digests, place[0])
+            self._describe(name, place, {**attributes, "kind": name, "id": identity, "complete": True})
+            os.replace(part, self.path(name))
+
+    def _describe(self, name: str, place: tuple[Nanometres, Nanometres], attributes: dict[str, Any]) -> None:
+        part = ome_zarr.temporary(self.path(name))
+        for coarser in part.glob("s[1-9]*"):
+            shutil.rmtree(coarser)
+        if name == "probabilities":
+            group = zarr.open_group(part, mode="r+")
+            group.attrs.put({"ome": _channel_axes(name, place), "densem": attributes})
+            return
+        rows = None
+        if name == "classes":
+            rows = [(c.id, c.name, c.rgb) for c in self.schema.classes]
+            attributes = {**attributes, "schema": self.schema.to_table()}
+        levels = pyramid.build(part, place[0], "labels" if name == "classes" else "image")
+        ome_zarr.describe(part, levels, place[1], attributes, rows)
+
+    def _identity(
+        self, name: str, blocks: Grid, digests: Mapping[int, Digests], voxel_size_nm: Nanometres
+    ) -> str:
+        shards = Grid(self.shape, self.layout.shard)
+        by_start: dict[Triple, str] = {}
+        for index, found in digests.items():
+            box = blocks.box(index)
+            inner = Grid(box.shape, self.layout.shard)
+            for shard, digest in zip(inner, found[name], strict=True):
+                by_start[triple(a + b for a, b in zip(box.start, shard.start, strict=True))] = digest
+        total = hashlib.sha256(json.dumps([name, self.shape, voxel_size_nm]).encode())
+        for shard in shards:
+            total.update(by_start[shard.start].encode())
+        return total.hexdigest()[:16]
+
+    # ---- the disk ----------------------------------------------------------------------------
+
+    @property
+    def largest_size(self) -> int:
+        """Bytes on disk at the most: uncompressed, with pyramids."""
+        of_a_voxel = {
+            "classes": 1.34,
+            "confidence": 1.34,
+            "entropy": 1.34,
+            "probabilities": 4.0 * len(self.schema),
+        }
+        return int(math.prod(self.shape) * sum(of_a_voxel[n] for n in self.names))
+
+    def check_disk(self) -> None:
+        """Refuse to start where the outputs might not fit.
+
+        Raises:
+            ResourceError: with what is needed and what is free.
+        """
+        where = next(p for p in (self.folder, *self.folder.parents) if p.exists())
+        free = int(psutil.disk_usage(str(where)).free)
+        if self.largest_size > free:
+            raise ResourceError(
+                f"{self.folder}: the prediction may need up to {self.largest_size / 1e9:.1f} GB "
+                f"({', '.join(self.names)}), {free / 1e9:.1f} GB are free there; "
+                "free some space or write elsewhere"
+            )
+
+
+def count_labels(blocks: Iterable[np.ndarray]) -> dict[str, int]:
+    """Voxels of each class id (as text, as JSON wants it) in uint8 arrays."""
+    total = np.zeros(256, np.int64)
+    for block in blocks:
+        total += np.bincount(block.ravel(), minlength=256)
+    return {str(i): int(n) for i, n in enumerate(total) if n}
+
+
+def layout_for(core: Triple, shape: Triple) -> Layout:
+    """Chunks of one tile or an even part of it; shards of 1 x 2 x 2 tiles, more where there would be many."""
+    side = 2
+    while side < 16 and math.prod(shape) / (math.prod(core) * side * side) > LARGEST_SHARD_COUNT:
+        side *= 2
+    counts = Grid(shape, core).counts
+    shard = (core[0], core[1] * min(side, counts[1]), core[2] * min(side, counts[2]))
+    return Layout((core[0], _part(core[1]), _part(core[2])), shard)
+
+
+def _part(side: int) -> int:
+    """An even part of a side of at most 256 voxels, where one of up to 16 parts is."""
+    return next((side // k for k in range(1, 17) if side % k == 0 and side // k <= 256), side)
+
+
+def _hash(block: np.ndarray) -> str:
+    return hashlib.blake2b(block.data, digest_size=8).hexdigest()
+
+
+def _channel_axes(name: str, place: tuple[Nanometres, Nanometres]) -> dict[str, Any]:
+    """OME metadata of a (c, z, y, x) image with a single level."""
+    transforms: list[dict[str, Any]] = [{"type": "scale", "scale": [1.0, *place[0]]}]
+    if any(place[1]):
+        transforms.append({"type": "translation", "translation": [0.0, *place[1]]})
+    space = [{"name": a, "type": "space", "unit": "nanometer"} for a in ome_zarr.AXES]
+    axes = [{"name": "c", "type": "channel"}, *space]
+    datasets = [{"path": "s0", "coordinateTransformations": transforms}]
+    return {"version": "0.5", "multiscales": [{"name": name, "axes": axes, "datasets": datasets}]}

@@ -1,0 +1,160 @@
+import errno
+import threading
+import time
+
+import pytest
+
+from densem.blocks import Box, Grid, Journal, RunOptions, run
+from densem.errors import IncompleteError, ResourceError
+
+GRID = Grid((5, 9, 14), (2, 4, 5))  # 3 x 3 x 3 blocks, clipped ones among them
+
+
+class Recorder:
+    """Notes what it was called with; fails where it is told to."""
+
+    def __init__(self, failing=None):
+        self.calls = []
+        self.failing = dict(failing or {})
+        self.lock = threading.Lock()
+
+    def __call__(self, index, box):
+        with self.lock:
+            self.calls.append(index)
+            left = self.failing.get(index, 0)
+            self.failing[index] = left - 1
+        if left > 0:
+            raise ValueError(f"no luck with {index}")
+        return {"size": box.size}
+
+
+@pytest.fixture
+def journal(tmp_path):
+    journal = Journal(tmp_path / "journal")
+    journal.begin({})
+    return journal
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_every_block_once(journal, workers):
+    task = Recorder()
+    report = run(task, GRID, journal, RunOptions(workers=workers))
+    assert sorted(task.calls) == list(range(27))
+    assert (report.planned, report.resumed, report.done) == (27, 0, 27)
+    assert sum(r["size"] for r in journal.records().values()) == 5 * 9 * 14
+
+
+def test_finished_blocks_are_left_out(journal):
+    run(Recorder(), GRID, journal, RunOptions(order=[5, 0, 26]))
+    task = Recorder()
+    report = run(task, GRID, journal)
+    assert (report.resumed, report.done) == (3, 24)
+    assert not {0, 5, 26} & set(task.calls)
+
+
+def test_a_share_is_run_in_its_order(journal):
+    task = Recorder()
+    run(task, GRID, journal, RunOptions(order=[7, 3, 20]))
+    assert task.calls == [7, 3, 20]
+
+
+def test_a_block_that_fails_twice_is_done_in_the_end(journal):
+    task = Recorder({4: 2})
+    run(task, GRID, journal, RunOptions(retries=2))
+    assert task.calls.count(4) == 3
+    assert journal.done() == set(range(27))
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_block_that_always_fails_is_put_aside_and_named(journal, workers):
+    task = Recorder({4: 99, 13: 99})
+    with pytest.raises(IncompleteError) as caught:
+        run(task, GRID, journal, RunOptions(workers=workers, retries=1))
+    text = str(caught.value)
+    assert text.startswith(
+        "2 of 27 blocks are missing after 2 attempts each: "
+        "block 4 (z 0:2, y 4:8, x 5:10); 13 (z 2:4, y 4:8, x 5:10). First failure: ValueError: no luck with "
+    )
+    assert text.endswith("Finished blocks are kept: repair the cause and run the same again")
+    assert journal.done() == set(range(27)) - {4, 13}
+    assert task.calls.count(4) == 2
+    run(Recorder(), GRID, journal)
+    assert journal.done() == set(range(27))
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_full_disk_stops_at_once(journal, workers):
+    def task(index, box):
+        if index >= 3:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return {}
+
+    with pytest.raises(ResourceError, match=r"the disk is full .*free some space and run again"):
+        run(task, GRID, journal, RunOptions(workers=workers))
+    assert journal.done() == {0, 1, 2}
+
+
+def test_ctrl_c_keeps_what_is_finished(journal):
+    def task(index, box):
+        if index == 6:
+            raise KeyboardInterrupt
+        return {}
+
+    with pytest.raises(KeyboardInterrupt):
+        run(task, GRID, journal)
+    assert journal.done() == set(range(6))
+
+
+def test_ctrl_c_stops_the_other_threads(journal, monkeypatch):
+    options = RunOptions(workers=2)
+
+    def task(index, box):
+        time.sleep(0.05)
+        return {}
+
+    monkeypatch.setattr(threading.Thread, "join", _interrupted_once(threading.Thread.join))
+    with pytest.raises(KeyboardInterrupt):
+        run(task, GRID, journal, options)
+    assert options.stop.is_set()
+    assert len(journal.done()) < 27
+
+
+def _interrupted_once(join):
+    calls = []
+
+    def interrupted(self, timeout=None):
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return join(self, timeout)
+
+    return interrupted
+
+
+def test_progress_counts_voxels(journal):
+    run(Recorder(), GRID, journal, RunOptions(order=[0, 26]))
+    told = []
+    run(Recorder(), GRID, journal, on_progress=lambda done, total: told.append((done, total)))
+    assert told[0] == (2 * 4 * 5 + 1 * 1 * 4, 630)
+    assert told[-1] == (630, 630)
+    assert [d for d, _ in told] == sorted(d for d, _ in told)
+
+
+def test_a_failing_progress_callback_is_not_lost(journal):
+    def broken(done, total):
+        if done:
+            raise RuntimeError("terminal gone")
+
+    with pytest.raises(RuntimeError, match="terminal gone"):
+        run(Recorder(), GRID, journal, RunOptions(workers=2), broken)
+
+
+def test_box_and_index_belong_together(journal):
+    seen = {}
+
+    def task(index, box):
+        seen[index] = box
+        return {}
+
+    run(task, GRID, journal)
+    assert seen[26] == Box((4, 8, 10), (5, 9, 14))
