@@ -124,7 +124,7 @@ def outline(positions: Positions, bodies: Sequence[Body], seed: int, rays: Rays)
         owner[where][closer] = body.number
         shade[where][closer] = body.shade
     ruffle = np.float32(9.0) * SmoothNoise(key_of(seed, "ruffle"), (90.0, 60.0, 60.0))(rays)
-    gap = np.float32(GAP_NM) * (1 + 0.6 * SmoothNoise(key_of(seed, "gap"), (300.0, 300.0, 300.0))(rays))
+    gap = np.float32(GAP_NM) * (1 + 0.4 * SmoothNoise(key_of(seed, "gap"), (300.0, 300.0, 300.0))(rays))
     distance = np.maximum(first + ruffle, (first - second + np.maximum(gap, 0)) / 2)
     owner[distance >= 0] = 0
     return Outline(owner, distance, shade)
@@ -150,8 +150,8 @@ def _cytoplasm(cells: Outline, donor: Donor, seed: int, rays: Rays) -> np.ndarra
     grey = np.float32(donor.cytoplasm) + cells.shade
     grey += np.float32(donor.mottle) * field("mottle", 500.0, 420.0)
     grey += np.float32(donor.grain) * field("grain", donor.grain_nm, donor.grain_nm)
-    clusters = np.clip(0.45 + 0.6 * field("clusters", 700.0, 550.0), 0, 1.3)
-    specks = np.clip(field("specks", 70.0, 52.0) - np.float32(donor.speck_level), 0, 1.1)
+    clusters = np.clip(0.35 + 0.65 * field("clusters", 600.0, 480.0), 0, 1.3)
+    specks = np.clip(field("specks", 80.0, 58.0) - np.float32(donor.speck_level), 0, 1.1)
     deep = np.clip(-cells.distance * np.float32(1 / 150.0), 0, 1)
     grey -= np.float32(donor.specks) * clusters * specks * deep
     return grey
@@ -221,8 +221,9 @@ def _paint(canvas: _Canvas, organelle: Organelle, number: int, owner: int) -> No
 
 def _paint_vessel(canvas: _Canvas, where: Slices, d: np.ndarray, grey: float, within: np.ndarray) -> None:
     """Pale lumen, dark membrane around it; at a mouth the lumen meets the resin."""
-    canvas.grey[where] -= np.float32(canvas.donor.membrane * 0.8) * _ridge(d, 14.0, 14.0) * within
-    canvas.blend(where, grey, _cover(d + np.float32(4.0)) * _cover(canvas.cells.distance[where] - 40.0, 30.0))
+    canvas.grey[where] -= np.float32(canvas.donor.membrane * 0.8) * _ridge(d, 0.0, 20.0) * within
+    lumen = _cover(d + np.float32(20.0), 20.0)
+    canvas.blend(where, grey, lumen * _cover(canvas.cells.distance[where] - np.float32(40.0), 30.0))
 
 
 def _inner(canvas: _Canvas, organelle: Organelle, where: Slices, d: np.ndarray) -> np.ndarray:
@@ -233,7 +234,7 @@ def _inner(canvas: _Canvas, organelle: Organelle, where: Slices, d: np.ndarray) 
         phase = (a[0] * z + a[1] * y + a[2] * x) * np.float32(2 * np.pi / 75.0)
         return np.float32(0.055) * np.cos(phase) - np.float32(0.05) * _ridge(d, -12.0, 16.0)
     if organelle.label == _DENSE:
-        return -np.float32(2.0 * canvas.donor.membrane) * _ridge(d, -8.0, 34.0)
+        return -np.float32(1.5 * canvas.donor.membrane) * _ridge(d, -4.0, 30.0)
     return -np.float32(0.035) * _ridge(d, -10.0, 18.0)
 
 
@@ -257,7 +258,7 @@ def draw(tissue: Tissue, donor: Donor, seed: int, rays: Rays) -> Drawing:
     semantic = np.where(cells.owner > 0, np.uint8(_CELL), np.uint8(0))
     grey = np.full(semantic.shape, np.float32(donor.resin))
     grey += _cover(cells.distance) * (_cytoplasm(cells, donor, seed, rays) - grey)
-    grey -= np.float32(donor.membrane) * _ridge(cells.distance, -6.0, 15.0)
+    grey -= np.float32(donor.membrane) * _ridge(cells.distance, -20.0, 19.0)
     canvas = _Canvas(positions, cells, donor, grey, semantic, np.zeros(semantic.shape, np.uint32))
     for number, owner, organelle in _contents(tissue, bodies, np.unique(cells.owner)):
         _paint(canvas, organelle, number, owner)

@@ -2,7 +2,7 @@
 
 1. `grow_body`: a flattened ellipsoid with rounded pseudopods, or a small cell fragment.
 2. `Room`: what is left inside a body, given the neighbours that press on it and what is placed already.
-3. `furnish`: dense granules, mitochondria, canalicular vessels, alpha granules, until the donor's shares are met.
+3. `furnish`: dense granules, mitochondria, alpha granules, canalicular vessels, until the donor's shares are met.
 
 Everything lies in material space, before the slow warp that makes outlines irregular, so that a form
 is a few numbers and whether things overlap can be decided without drawing them.
@@ -28,6 +28,7 @@ _ROUNDING_NM = 80.0
 _MARGIN_NM = 60.0
 _SPACE_NM = 35.0
 _DEPTH_STEP_NM = 80.0
+_TREE_NM3 = 22e6
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,7 @@ def grow_body(
 ) -> Body:
     """A whole cell near `centre`, roughly along the columns of `frame` (length, breadth, width)."""
     radii = np.array(donor.semi_axes_nm) * np.exp(rng.normal(0, (0.15, 0.12, 0.12)))
-    trunk = Ellipsoid(centre, turn(rng, 7.0) @ frame, radii)
+    trunk = Ellipsoid(centre, turn(rng, 8.0) @ frame, radii)
     arms = [arm for _ in range(rng.poisson(0.8)) for arm in _grow_arm(trunk, rng)]
     return Body(number, trunk, tuple(arms), float(rng.normal(0, donor.cytoplasm_spread)))
 
@@ -215,8 +216,8 @@ def furnish(room: Room, plan: Plan, rng: np.random.Generator) -> tuple[Organelle
     placed: list[Organelle] = []
     placed += _dense_granules(room, donor, volume * plan.dense_granules, rng)
     placed += _mitochondria(room, donor, volume * plan.mitochondria, rng)
-    placed += _vessels(room, donor, volume * plan.vessels, rng)
     placed += _alpha_granules(room, donor, volume * plan.alpha_granules, rng)
+    placed += _vessels(room, donor, volume * plan.vessels, rng)
     return tuple(placed[:MAX_ORGANELLES])
 
 
@@ -228,19 +229,40 @@ def _grey(content: Content, rng: np.random.Generator) -> float:
     return float(rng.normal(content.grey, content.grey_spread))
 
 
+class _Budget:
+    """A volume in nm3 to be filled; the last object is taken by chance, so that the mean is met exactly."""
+
+    def __init__(self, volume: float, rng: np.random.Generator) -> None:
+        self._left, self._rng = volume, rng
+        self._chance = rng.random()
+
+    def spend(self, volume: float) -> None:
+        """An object of that volume was placed."""
+        self._left -= volume
+        self._chance = self._rng.random()
+
+    def allows(self, volume: float) -> bool:
+        """Whether an object of that volume shall still be placed."""
+        return self._left > self._chance * volume
+
+
+def _ball_volume(radius: float) -> float:
+    return float(4 / 3 * np.pi * radius**3)
+
+
 def _spots(
     room: Room, rng: np.random.Generator, radii: Iterator[float], total: float
 ) -> Iterator[tuple[np.ndarray, float]]:
-    """Places and radii of free balls, until their volumes add up to `total` nm3 (in the mean exactly)."""
-    room_left, radius = total, next(radii)
-    for _ in range(12):
+    """Places and radii of free balls whose volumes add up to `total` nm3."""
+    budget, radius = _Budget(total, rng), next(radii)
+    for _ in range(16):
         for point in room.scatter(rng, 96, 100.0):
-            if room_left < rng.random() * 4 / 3 * np.pi * radius**3:
+            if not budget.allows(_ball_volume(radius)):
                 return
             if room.fits(point[None], np.array([radius])):
                 room.take(point[None], np.array([radius]))
                 yield point, radius
-                room_left -= 4 / 3 * np.pi * radius**3
+                budget.spend(_ball_volume(radius))
                 radius = next(radii)
 
 
@@ -268,19 +290,20 @@ def _dense_granules(room: Room, donor: Donor, volume: float, rng: np.random.Gene
 
 
 def _mitochondria(room: Room, donor: Donor, volume: float, rng: np.random.Generator) -> Iterator[Organelle]:
-    content, left = donor.mitochondrion, donor.mitochondrion.share * volume
-    for centre in room.scatter(rng, 300, 200.0):
-        radius = _radius(content, rng)
+    content = donor.mitochondrion
+    budget, radius = _Budget(content.share * volume, rng), _radius(content, rng)
+    for centre in room.scatter(rng, 400, 200.0):
         points = _bent(centre, rng.uniform(0.6, 2.6) * radius, rng)
-        size = np.pi * radius**2 * (np.linalg.norm(points[-1] - points[0]) + 4 / 3 * radius)
-        if left < rng.random() * size:
+        way, radii = points[-1] - points[0], radius * np.array([0.9, 1.0, 1.0, 1.0, 0.9])
+        size = np.pi * radius**2 * (np.linalg.norm(way) + 4 / 3 * radius)
+        if not budget.allows(size):
             return
-        radii = radius * np.array([0.9, 1.0, 1.0, 1.0, 0.9])
         if room.fits(points, radii):
             room.take(points, radii)
-            left -= size
-            axis = (points[-1] - points[0]) / np.linalg.norm(points[-1] - points[0])
+            budget.spend(size)
+            radius = _radius(content, rng)
             solids = tube(list(points), radii.tolist())
+            axis = way / np.linalg.norm(way)
             yield Organelle(SCHEMA["mitochondrion"].id, solids, _grey(content, rng), axis)
 
 
@@ -295,18 +318,19 @@ def _bent(centre: np.ndarray, half_nm: float, rng: np.random.Generator) -> np.nd
 
 
 def _vessels(room: Room, donor: Donor, volume: float, rng: np.random.Generator) -> Iterator[Organelle]:
-    content, left = donor.canalicular_vessel, donor.canalicular_vessel.share * volume
-    for _ in range(200):
-        goal = float(rng.uniform(0.3, 1.7) * 25e6)
-        if left < rng.random() * goal:
+    content = donor.canalicular_vessel
+    budget = _Budget(content.share * volume, rng)
+    for _ in range(150):
+        goal = float(rng.uniform(0.2, 1.8) * _TREE_NM3)
+        if not budget.allows(goal):
             return
-        cones = _grow_tree(room, content, min(goal, left + 5e6), rng)
+        cones = _grow_tree(room, content, goal, rng)
         if len(cones) < 2:
             continue
         points = np.array([p for c in cones for p in (c.start, (c.start + c.stop) / 2, c.stop)])
         radii = np.array([r for c in cones for r in (c.radii[0], sum(c.radii) / 2, c.radii[1])])
         room.take(points, radii)
-        left -= sum(_cone_volume(c) for c in cones)
+        budget.spend(sum(_cone_volume(c) for c in cones))
         yield Organelle(SCHEMA["canalicular_vessel"].id, tuple(cones), _grey(content, rng), direction(rng))
 
 

@@ -21,7 +21,7 @@ from densem.datasets.phantom.noise import key_of
 from densem.datasets.phantom.platelet import Body, Organelle, Plan, Room, furnish, grow_body, grow_fragment, turn
 
 Index = tuple[int, int, int]
-GAP_NM = 30.0
+GAP_NM = 26.0
 _JITTER = 0.10
 _SLACK_NM = 250.0
 
