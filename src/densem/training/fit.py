@@ -1,0 +1,363 @@
+"""Training: from labelled volumes to a model.
+
+1. The run folder says whether this run was begun before; another run there is refused.
+2. Annotations are read once, the width is decided, the recipe as run is written down.
+3. With a time budget, the first steps and one validation are timed and the number of steps is fixed.
+4. Steps, with validations and checkpoints on the way. A collapsed attempt starts again with another seed.
+5. The best averaged weights get batch statistics of their own and become the model.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+from lightning.fabric.plugins.environments import LightningEnvironment
+from torch import nn
+
+from densem import __version__
+from densem.errors import VoxelSizeError
+from densem.model import Model, TilePlan
+from densem.sampling import NONE, LabelledVolume, PatchSampler, TrainingSet
+from densem.schema import LabelSchema
+from densem.training import checkpoint, run_folder, width
+from densem.training.interruption import Interruption
+from densem.training.loop import Loop, Surroundings, reestimate
+from densem.training.metrics import Metrics
+from densem.training.module import TrainingModule
+from densem.training.plan import MEASURED_STEPS, TIMED_STEPS, Plan, Timing
+from densem.training.prefetch import Prefetch
+from densem.training.progress import TrainingProgress, duration
+from densem.training.recipe import Recipe
+from densem.training.runtime import Runtime, keep_memory, quiet_lightning
+from densem.training.state import RunState, restore
+
+log = logging.getLogger(__name__)
+STREAM_OF_PLAIN_PATCHES = 7919
+STREAM_OF_RESTARTS = 104_729
+
+Validate = Callable[[Model], dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What came out of a run.
+
+    Attributes:
+        model: ready for prediction; its `training` holds the summary.
+        steps: of the last attempt.
+        best_step: the step its weights are from.
+        score: MIoU on the eval volume at that step; None without one.
+        restarts: attempts given up; their reasons are in the model's summary.
+        seconds: spent in steps and validations, over all sessions.
+    """
+
+    model: Model
+    steps: int
+    best_step: int
+    score: float | None
+    restarts: int
+    seconds: float
+
+
+def train(
+    recipe: Recipe,
+    volumes: Sequence[LabelledVolume],
+    schema: LabelSchema,
+    folder: Path,
+    *,
+    validate: Validate | None = None,
+    seed: int = 0,
+    max_time: float | None = None,
+    resume: bool = True,
+    progress: bool = True,
+    name: str = "model",
+    measure: Callable[[Model], TilePlan] | None = None,
+) -> TrainingResult:
+    """Train a model.
+
+    Args:
+        recipe: how.
+        volumes: on what; all of one voxel size.
+        schema: classes of their labels.
+        folder: the run folder, for checkpoints and metrics.
+        validate: scores a model on the eval volume: `miou` and `predicted`, voxels per class id.
+        seed: of weights and samples.
+        max_time: budget in seconds for steps and validations, in place of the recipe's number of steps.
+        resume: go on with the run in the folder, if there is one; else begin anew.
+        progress: show how far it is.
+        name: of the model.
+        measure: finds the context the trained model needs; outside the time budget.
+
+    Raises:
+        KeyboardInterrupt: after Ctrl-C or SIGTERM, once a checkpoint is written.
+        IntegrityError: if the run in the folder was started with something else.
+    """
+    _check_voxel_sizes(volumes)
+    asked = run_folder.identity(recipe, volumes, schema, seed, max_time)
+    if not resume:
+        run_folder.clear(folder)
+    found = run_folder.find(folder, asked)
+    folder.mkdir(parents=True, exist_ok=True)
+    job = _Job(asked, folder, tuple(volumes), schema, name, seed, max_time, validate, progress)
+    keep_memory()
+    with Interruption() as interruption, quiet_lightning():
+        run = _Run.prepare(job, found or recipe, begun=found is not None, interruption=interruption)
+        try:
+            run.take_steps()
+        finally:
+            run.close()
+        return run.finish(measure)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What `train` was asked for."""
+
+    asked: dict[str, Any]
+    folder: Path
+    volumes: tuple[LabelledVolume, ...]
+    schema: LabelSchema
+    name: str
+    seed: int
+    max_time: float | None
+    validate: Validate | None
+    progress: bool
+
+
+class _Run:
+    """One training run, from its first step or its last checkpoint to the model."""
+
+    def __init__(self, job: _Job, recipe: Recipe, data: TrainingSet, around: Surroundings) -> None:
+        self.job = job
+        self.recipe = recipe
+        self.data = data
+        self.around = around
+        self.state = RunState(job.seed)
+        self.module = self._new_module()
+        self.loop = Loop(self.state, around)
+
+    @classmethod
+    def prepare(cls, job: _Job, recipe: Recipe, begun: bool, interruption: Interruption) -> _Run:
+        """Read annotations, decide the width, and take up the last checkpoint if the run was begun before."""
+        runtime = Runtime.choose(recipe.optimizer.precision)
+        data = TrainingSet.prepare(
+            job.volumes, job.schema, recipe.loss, job.folder, memory_gb=recipe.patches.memory_gb
+        )
+        started = time.monotonic()
+        if not begun:
+            sampler = PatchSampler(recipe.patches, data, job.seed, recipe.augmentation)
+            recipe = width.decide(recipe, sampler, job.max_time, runtime)
+            run_folder.begin(job.folder, job.asked, recipe)
+        packed = checkpoint.read(job.folder) if begun else None
+        step, position = (packed["step"], packed["metrics_position"]) if packed else (0, 0)
+        plain = recipe.patches.model_copy(update={"rare": 0.0})
+        around = Surroundings(
+            folder=job.folder,
+            runtime=runtime,
+            plain=PatchSampler(plain, data, job.seed + STREAM_OF_PLAIN_PATCHES, NONE),
+            validate=None,
+            metrics=Metrics(job.folder, position, step),
+            progress=TrainingProgress(job.progress),
+            interruption=interruption,
+        )
+        run = cls(job, recipe, data, around)
+        if job.validate is not None:
+            run.around = replace(around, validate=run._validate)
+        run.state.seconds = time.monotonic() - started
+        if packed:
+            run.state = RunState.unpack(packed)
+            run.module = run._new_module()
+            restore(run.module, packed)
+            log.info("going on at step %d", run.state.step)
+        return run
+
+    # ---- steps --------------------------------------------------------------------------------
+
+    def take_steps(self) -> None:
+        """All steps that are left, attempt by attempt.
+
+        Raises:
+            KeyboardInterrupt: when asked to stop.
+        """
+        self._make_plan()
+        while self.state.plan is None or self.state.step < self.state.plan.steps:
+            trouble = self._fit(self.state.plan.steps if self.state.plan else MEASURED_STEPS)
+            if trouble:
+                self._restart(trouble)
+            elif self.state.plan is None:
+                self._make_plan()
+            else:
+                self.loop.save(self.module)
+
+    def _make_plan(self) -> None:
+        """Fix the number of steps: from the recipe at once, from a time budget after the measured steps."""
+        state, schedule = self.state, self.recipe.schedule
+        if state.plan is not None:
+            return
+        if self.job.max_time is None:
+            state.plan = Plan.of_steps(schedule.steps, schedule)
+        elif state.step >= MEASURED_STEPS:
+            timing = self._time_the_rest()
+            state.plan = Plan.of_time(self.job.max_time, timing, schedule)
+            log.info(
+                "%d steps of %.2f s fit into %s", state.plan.steps, timing.step, duration(self.job.max_time)
+            )
+            self.loop.save(self.module)
+
+    def _fit(self, until: int) -> str:
+        """Steps up to `until`; the reason if the attempt has to be given up."""
+        sampler = PatchSampler(self.recipe.patches, self.data, self.state.seed, self.recipe.augmentation)
+        self.loop = Loop(self.state, self.around)
+        threads = 1 if self.around.runtime.device.type == "cpu" else min(8, os.cpu_count() or 1)
+        batches = Prefetch(sampler, self.state.step, until, threads)
+        trainer = self._trainer(self.loop)
+        trainer.fit(self.module, train_dataloaders=batches)
+        if self.around.interruption.requested and not self.loop.trouble:
+            if self.state.plan is not None:
+                self.loop.save(self.module)
+            raise KeyboardInterrupt(
+                f"stopped at step {self.state.step}; the same command goes on from there ({self.job.folder})"
+            )
+        return self.loop.trouble
+
+    def _trainer(self, loop: Loop) -> lightning.Trainer:
+        clip = self.recipe.optimizer.clip
+        return lightning.Trainer(
+            accelerator=self.around.runtime.device.type,
+            devices=1,
+            precision=self.around.runtime.lightning_precision,
+            max_epochs=1,
+            callbacks=[loop],
+            plugins=[LightningEnvironment()],
+            gradient_clip_val=clip or None,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            default_root_dir=self.job.folder,
+        )
+
+    def _time_the_rest(self) -> Timing:
+        """Times of what was done so far, of a validation, and of a patch of re-estimation."""
+        step = (self.state.seconds - self.loop.timed_seconds) / TIMED_STEPS
+        started = time.monotonic()
+        patches = self.recipe.schedule.probe_patches
+        reestimate(self.module.averaged.applied_to(self.module.network), self.around, patches)
+        patch = (time.monotonic() - started) / patches
+        validation = 0.0
+        if self.around.validate is not None:
+            between = time.monotonic()
+            self.loop.score(self.module)
+            validation = time.monotonic() - between
+        self.state.seconds += time.monotonic() - started
+        return Timing(self.state.seconds, step, validation, patch)
+
+    def _restart(self, reason: str) -> None:
+        """Give the attempt up and start another one with a seed of its own.
+
+        Raises:
+            FloatingPointError: if that was the last one allowed.
+        """
+        number = len(self.state.restarts) + 1
+        if number > self.recipe.schedule.restarts:
+            raise FloatingPointError(
+                f"{reason}, in {number} attempts with different seeds; lower optimizer.lr"
+            )
+        seed = self.job.seed + STREAM_OF_RESTARTS * number
+        log.warning("the run collapsed: %s; starting again with seed %d", reason, seed)
+        self.around.metrics.add(self.state.step, self.state.seconds, event="restarted", reason=reason)
+        before = self.state
+        self.state = before.restarted(seed, reason)
+        if self.job.max_time is not None and before.plan is not None:
+            left = max(MEASURED_STEPS, before.plan.steps - before.step)
+            self.state.plan = Plan.of_steps(left, self.recipe.schedule, before.plan.final_patches)
+        self.module = self._new_module()
+
+    # ---- networks and models ------------------------------------------------------------------
+
+    def _new_module(self) -> TrainingModule:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.state.seed)
+            network = self.recipe.build_network(len(self.data.schema))
+        return TrainingModule(network.to(self.around.runtime.device), self.recipe)
+
+    def _validate(self, network: nn.Module) -> dict[str, Any]:
+        assert self.job.validate is not None
+        return self.job.validate(self._model(network, {}))
+
+    def _model(self, network: nn.Module, summary: dict[str, Any]) -> Model:
+        voxel_size = self.job.volumes[0].image.voxel_size_nm
+        geometry: Any = network.geometry
+        return Model(
+            network=network.eval(),
+            architecture=self.recipe.network.architecture,
+            schema=self.job.schema,
+            voxel_size_nm=voxel_size,
+            tile=TilePlan.default(geometry, voxel_size),
+            fingerprint=tuple(v.intensity for v in self.job.volumes),
+            training=summary,
+            name=self.job.name,
+        )
+
+    def finish(self, measure: Callable[[Model], TilePlan] | None) -> TrainingResult:
+        """The model of the best averaged weights."""
+        state, plan = self.state, self.state.plan
+        assert plan is not None
+        if state.best:
+            self.module.averaged.values = state.best
+        network = self.module.averaged.applied_to(self.module.network)
+        reestimate(network, self.around, plan.final_patches)
+        best_step = state.best_step if state.best else state.step
+        model = self._model(network.cpu(), self._summary(best_step))
+        if measure is not None:
+            model = replace(model, tile=measure(model))
+        return TrainingResult(
+            model, plan.steps, best_step, state.best_score, len(state.restarts), state.seconds
+        )
+
+    def _summary(self, best_step: int) -> dict[str, Any]:
+        state, plan = self.state, self.state.plan
+        assert plan is not None
+        return {
+            "densem": __version__,
+            "torch": torch.__version__,
+            "recipe": self.recipe.model_dump(mode="json"),
+            "seed": self.job.seed,
+            "steps": plan.steps,
+            "best_step": best_step,
+            "eval_miou": state.best_score,
+            "seconds": round(state.seconds, 1),
+            "restarts": state.restarts,
+            "statistics_from_patches": plan.final_patches,
+            "precision": "bfloat16" if self.around.runtime.bfloat16 else "float32",
+            "volumes": self.job.asked["volumes"],
+        }
+
+    def close(self) -> None:
+        """Write out the metrics and leave the terminal as it was."""
+        if (
+            self.state.plan is not None
+            and self.state.step >= self.state.plan.steps
+            and hasattr(self, "_loop")
+        ):
+            self.loop.save(self.module)
+        self.around.progress.close()
+        self.around.metrics.close()
+
+
+def _check_voxel_sizes(volumes: Sequence[LabelledVolume]) -> None:
+    for volume in volumes[1:]:
+        ours, first = volume.image.voxel_size_nm, volumes[0].image.voxel_size_nm
+        if any(abs(a - b) > 0.1 * b for a, b in zip(ours, first, strict=True)):
+            raise VoxelSizeError(
+                f"{volume.name}: training volumes must have one voxel size within 10 %, found {ours} nm and "
+                f"{first} nm ({volumes[0].name}); train on one of them, or resample first"
+            )

@@ -1,0 +1,45 @@
+"""The trained thing as Lightning sees it: network, loss, optimiser."""
+
+from __future__ import annotations
+
+import lightning
+import torch
+from torch import Tensor, nn
+
+from densem.training.averaging import AveragedWeights
+from densem.training.losses import Batch, loss_of
+from densem.training.recipe import Optimizer, Recipe
+
+
+def make_optimizer(network: nn.Module, config: Optimizer) -> torch.optim.Optimizer:
+    """The optimiser; biases and normalisation are not decayed."""
+    groups = [
+        {"params": [p for p in network.parameters() if p.ndim > 1], "weight_decay": config.weight_decay},
+        {"params": [p for p in network.parameters() if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    kind = torch.optim.AdamW if config.name == "adamw" else torch.optim.Adam
+    return kind(groups, lr=config.lr, betas=config.betas, eps=config.eps)
+
+
+class TrainingModule(lightning.LightningModule):
+    """One network in training, with its averaged weights."""
+
+    def __init__(self, network: nn.Module, recipe: Recipe) -> None:
+        super().__init__()
+        self.network = network
+        self.recipe = recipe
+        self.averaged = AveragedWeights(network, recipe.schedule.ema)
+        self.optimizer = make_optimizer(network, recipe.optimizer)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Loss of one batch."""
+        return loss_of(self.network(batch.image), batch, self.recipe.loss.auxiliary)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """The one optimiser, kept when training goes on in another Trainer."""
+        return self.optimizer
+
+    def set_learning_rate(self, rate: float) -> None:
+        """For the step to come."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
