@@ -66,7 +66,7 @@ def create_array(
         dtype=np.dtype(dtype),
         chunks=(*ones, *layout.chunk),
         shards=(*ones, *layout.shard),
-        compressors=BloscCodec(cname="zstd", clevel=3, shuffle="bitshuffle"),
+        compressors=BloscCodec(cname="zstd", clevel=3, shuffle="shuffle"),
         fill_value=0,
         dimension_names=("c", *AXES) if lead else AXES,
     )

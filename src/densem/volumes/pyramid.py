@@ -30,22 +30,41 @@ def reduce(block: np.ndarray, by: Triple, kind: Kind) -> np.ndarray:
     """Shrink (Z, Y, X) by whole factors; an odd last plane is repeated, so edges keep their value."""
     pad = [(0, -s % f) for s, f in zip(block.shape, by, strict=True)]
     block = np.pad(block, pad, mode="edge") if any(p for _, p in pad) else block
+    return _mean(block, by) if kind == "image" else _mode(block, by)
+
+
+def _mean(block: np.ndarray, by: Triple) -> np.ndarray:
+    """Mean of each cell; integers are summed exactly and rounded, halves to even."""
+    wide = np.float32 if block.dtype.kind == "f" else np.uint16 if block.dtype.itemsize == 1 else np.int32
+    total = block.astype(wide)
+    for axis, factor in enumerate(by):
+        if factor > 1:
+            first, *others = (_every(total, axis, start, factor) for start in range(factor))
+            total = sum(others, first)
+    mean = total.astype(np.float32) / np.float32(by[0] * by[1] * by[2])
+    return mean if block.dtype.kind == "f" else np.rint(mean, out=mean).astype(block.dtype)
+
+
+def _every(block: np.ndarray, axis: int, start: int, step: int) -> np.ndarray:
+    """Every `step`-th plane along an axis."""
+    key = [slice(None)] * 3
+    key[axis] = slice(start, None, step)
+    return block[tuple(key)]
+
+
+def _mode(block: np.ndarray, by: Triple) -> np.ndarray:
+    """Most frequent value of each cell; of equals the one that comes first."""
     corners = [block[z :: by[0], y :: by[1], x :: by[2]] for z, y, x in itertools.product(*map(range, by))]
-    return _mean(corners) if kind == "image" else _mode(corners)
-
-
-def _mean(corners: list[np.ndarray]) -> np.ndarray:
-    """Mean of equally shaped arrays; integers are rounded, halves to even."""
-    total = corners[0].astype(np.float32)
+    out = corners[0].copy()
+    mixed = np.zeros(out.shape, bool)
     for corner in corners[1:]:
-        total += corner
-    total /= len(corners)
-    dtype = corners[0].dtype
-    return total.astype(dtype) if dtype.kind == "f" else np.rint(total).astype(dtype)
+        mixed |= corner != out
+    out[mixed] = _vote([corner[mixed] for corner in corners])
+    return out
 
 
-def _mode(corners: list[np.ndarray]) -> np.ndarray:
-    """Most frequent of equally shaped arrays, voxel by voxel; of equals the one that comes first."""
+def _vote(corners: list[np.ndarray]) -> np.ndarray:
+    """Most frequent of equally long arrays (N,), element by element; of equals the one that comes first."""
     best, most = corners[0].copy(), np.zeros(corners[0].shape, np.uint8)
     for i, corner in enumerate(corners):
         votes = np.ones(corner.shape, np.uint8)
