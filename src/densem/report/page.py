@@ -1,0 +1,237 @@
+"""The page: a report's content as one HTML file that needs nothing beside it.
+
+Figures are inside the file, nothing is loaded from elsewhere, no script runs. All text is escaped here and
+only here. Figures and tables are numbered in the order they stand.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Callable, Sequence
+from html import escape
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from densem.report.content import (
+    Block,
+    Cell,
+    Chart,
+    Commands,
+    Gallery,
+    Legend,
+    Notice,
+    PanelRow,
+    Paragraph,
+    ReportContent,
+    Section,
+    Table,
+    Tile,
+)
+from densem.report.figures import THEME, Figure
+from densem.report.stylesheet import STYLESHEET
+
+_WIDE = 640  # pixels; a wider chart does not share its row
+
+
+def write_page(content: ReportContent, path: Path) -> Path:
+    """Write the page; it appears whole or not at all."""
+    part = path.with_name(f".{path.name}.part")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part.write_text(page(content), encoding="utf-8")
+    part.replace(path)
+    return path
+
+
+def page(content: ReportContent) -> str:
+    """The content as HTML."""
+    printer = _Printer()
+    sections = "\n".join(printer.section(s) for s in content.sections)
+    title = escape(content.title)
+    return f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="generator" content="densem">
+<title>{title}</title>
+<style>{STYLESHEET}</style>
+</head>
+<body>
+{_header(content)}
+<main>
+{sections}
+</main>
+<footer><p>{escape(content.footer)}</p></footer>
+</body>
+</html>
+"""
+
+
+def _header(content: ReportContent) -> str:
+    lines = [
+        f'<p class="kicker">{escape(content.kicker)}</p>',
+        f"<h1>{escape(content.title)}</h1>",
+        f'<p class="subtitle">{escape(content.subtitle)}</p>' if content.subtitle else "",
+        f'<p class="date">{escape(content.date)}</p>' if content.date else "",
+        f'<dl class="tiles">{"".join(map(_tile, content.tiles))}</dl>' if content.tiles else "",
+        *(_notice(text) for text in content.warnings),
+    ]
+    return "<header>\n" + "\n".join(line for line in lines if line) + "\n</header>"
+
+
+def _tile(tile: Tile) -> str:
+    note = f'<dd class="note">{escape(tile.note)}</dd>' if tile.note else ""
+    label, value = escape(tile.label), escape(tile.value)
+    return f'<div class="tile"><dt>{label}</dt><dd class="value">{value}</dd>{note}</div>'
+
+
+def _notice(text: str) -> str:
+    return f'<div class="notice" role="note"><b>Note.</b> {escape(text)}</div>'
+
+
+class _Printer:
+    """Prints blocks, and keeps count of figures and tables."""
+
+    def __init__(self) -> None:
+        self._figures, self._tables = count(1), count(1)
+        self._printers: dict[type, Callable[[Any], str]] = {
+            Paragraph: lambda block: f"<p>{escape(block.text)}</p>",
+            Notice: lambda block: _notice(block.text),
+            Legend: _legend,
+            Commands: _commands,
+            Table: self._table,
+            Chart: self._chart,
+            Gallery: self._gallery,
+        }
+
+    def section(self, section: Section) -> str:
+        body: list[str] = []
+        charts: list[str] = []
+        for block in section.blocks:
+            if isinstance(block, Chart):
+                charts.append(self._print(block))
+                continue
+            body += [*_side_by_side(charts), self._print(block)]
+            charts = []
+        body += _side_by_side(charts)
+        return f"<section>\n<h2>{escape(section.title)}</h2>\n" + "\n".join(body) + "\n</section>"
+
+    def _print(self, block: Block) -> str:
+        return self._printers[type(block)](block)
+
+    def _table(self, table: Table) -> str:
+        number = next(self._tables)
+        kinds = [cell.number for cell in table.rows[0]] if table.rows else [False] * len(table.columns)
+        head = "".join(
+            f"<th{_css_class(n)}>{escape(c)}</th>" for c, n in zip(table.columns, kinds, strict=True)
+        )
+        rows = "".join(f"<tr>{''.join(map(_cell, row))}</tr>" for row in table.rows)
+        caption = f"<caption><b>Table {number}.</b> {escape(table.caption)}</caption>"
+        body = f"{caption}<thead><tr>{head}</tr></thead><tbody>{rows}</tbody>"
+        return f'<div class="scroll"><table>{body}</table></div>'
+
+    def _chart(self, chart: Chart) -> str:
+        picture, caption = _inlined(chart.figure), self._caption(chart.caption)
+        name, uri = escape(chart.figure.name), _data_uri(chart.figure)
+        save = f'<a download="{name}.{chart.figure.kind}" href="{uri}">{chart.figure.kind.upper()}</a>'
+        wide = " wide" if _natural_width(chart.figure) > _WIDE else ""
+        return (
+            f'<figure class="chart{wide}"><div class="scroll">{picture}</div>'
+            f"<figcaption>{caption}{save}</figcaption></figure>"
+        )
+
+    def _gallery(self, gallery: Gallery) -> str:
+        rows = "\n".join(map(_panel_row, gallery.rows))
+        caption = self._caption(gallery.caption)
+        return (
+            f'<figure class="gallery">{_legend(gallery.legend)}\n{rows}\n'
+            f"<figcaption>{caption}</figcaption></figure>"
+        )
+
+    def _caption(self, text: str) -> str:
+        return f"<b>Figure {next(self._figures)}.</b> {escape(text)}"
+
+
+def _side_by_side(charts: Sequence[str]) -> list[str]:
+    """Charts that follow each other share a row where the page is wide enough."""
+    if len(charts) < 2:
+        return list(charts)
+    return [f'<div class="charts">{"".join(charts)}</div>']
+
+
+def _css_class(number: bool) -> str:
+    return ' class="number"' if number else ""
+
+
+def _cell(cell: Cell) -> str:
+    return f"<td{_css_class(cell.number)}>{_swatch(cell.color) if cell.color else ''}{escape(cell.text)}</td>"
+
+
+def _swatch(color: str) -> str:
+    if not color:
+        return '<span class="swatch hatched"></span>'
+    return f'<span class="swatch" style="background:{escape(color)}"></span>'
+
+
+def _legend(legend: Legend) -> str:
+    entries = "".join(f"<li>{_swatch(color)}{escape(name)}</li>" for name, color in legend.entries)
+    return f'<ul class="legend">{entries}</ul>'
+
+
+def _commands(commands: Commands) -> str:
+    entries = "".join(
+        f"<li>{escape(text)}<code>{escape(line)}</code></li>" for text, line in commands.entries
+    )
+    return f'<ul class="commands">{entries}</ul>'
+
+
+def _panel_row(row: PanelRow) -> str:
+    pictures = []
+    for panel in row.panels:
+        height, width = panel.pixels.shape[:2]
+        data = base64.b64encode(panel.png).decode()
+        alt = escape(f"{panel.title}, {row.title}")
+        pictures.append(
+            f'<label class="panel"><input type="checkbox" aria-label="enlarge {alt}">'
+            f"<span>{escape(panel.title)}</span>"
+            f'<img width="{width}" height="{height}" alt="{alt}" src="data:image/png;base64,{data}"></label>'
+        )
+    return (
+        f'<div class="row"><h3>{escape(row.title)}</h3>'
+        f'<div class="panels" style="--columns:{len(row.panels)}">{"".join(pictures)}</div></div>'
+    )
+
+
+# ---- figures inside the page -----------------------------------------------------------------
+
+
+def _data_uri(figure: Figure) -> str:
+    kind = {"svg": "image/svg+xml", "png": "image/png"}[figure.kind]
+    return f"data:{kind};base64,{base64.b64encode(figure.data).decode()}"
+
+
+def _inlined(figure: Figure) -> str:
+    """An SVG as part of the page, in its colours and fonts; other formats as an image."""
+    if figure.kind != "svg":
+        return f'<img alt="{escape(figure.alt)}" src="{_data_uri(figure)}">'
+    body = figure.data.decode().partition("<svg")[2].partition(">")[2]
+    body = re.sub(r' id="(?:figure|axes|patch|text|line2d|matplotlib|xtick|ytick)[^"]*"', "", body)
+    for color, variable in THEME.items():
+        body = body.replace(color, f"var({variable})")
+    return (
+        f'<svg role="img" aria-label="{escape(figure.alt)}" viewBox="{_view_box(figure)}" '
+        f'style="--natural:{_natural_width(figure)}px">{body}'
+    )
+
+
+def _view_box(figure: Figure) -> str:
+    found = re.search(rb'viewBox="([-0-9. ]+)"', figure.data)
+    assert found is not None
+    return found.group(1).decode()
+
+
+def _natural_width(figure: Figure) -> int:
+    """Width of a chart in page pixels when its text has the size it was drawn for; 0 if it is no SVG."""
+    return round(float(_view_box(figure).split()[2]) * 4 / 3) if figure.kind == "svg" else 0
