@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -23,7 +24,7 @@ def test_a_resumed_run_is_one_attempt_and_the_later_line_holds() -> None:
 
 
 def test_a_restart_begins_another_attempt() -> None:
-    records = [{"step": 0, "loss": 1.0}, {"step": 9, "eval/miou": 0.1}, {"restart": 1, "seed": 5}]
+    records = [{"step": 0, "loss": 1.0}, {"step": 9, "eval/miou": 0.1}, {"step": 9, "event": "restarted"}]
     records += [
         {"step": 0, "loss": 3.0, "lr": 0.1},
         {"step": 5, "eval/miou": 0.4},
@@ -53,8 +54,11 @@ def test_the_running_mean_equals_the_mean_of_its_window() -> None:
 
 
 def test_the_figure_names_its_curves_the_best_score_and_the_restart() -> None:
-    records: list[dict[str, float]] = [{"step": s, "loss": 2.0 - s / 100, "lr": 1e-3} for s in range(50)]
-    records += [{"restart": 1}, *({"step": s, "loss": 1.0} for s in range(1200))]
+    records: list[dict[str, Any]] = [{"step": s, "loss": 2.0 - s / 100, "lr": 1e-3} for s in range(50)]
+    records += [
+        {"step": 50, "event": "restarted", "reason": "one class"},
+        *({"step": s, "loss": 1.0} for s in range(1200)),
+    ]
     records += [{"step": 1100, "eval/miou": 0.512}]
     figure = training_curves(attempts_of(records))
     assert figure is not None

@@ -13,29 +13,30 @@ MODEL = {
     "architecture": "hybrid-2d3d-333",
     "parameters": 11399438,
     "voxel_size_nm": (40.0, 10.0, 9.5),
+    "recipe": "hybrid",
     "training": {
-        "recipe": "hybrid",
-        "volumes": ["train", "more"],
+        "volumes": {"train": {"image": "a1"}, "more": {"image": "b2"}},
+        "recipe": {
+            "patches": {"batch": 2, "shapes": [[6, 128, 96], [8, 160, 160]]},
+            "optimizer": {"name": "adamw", "lr": 0.002},
+        },
         "steps": 4000,
-        "batch": 2,
-        "patch": (6, 128, 96),
-        "optimizer": "AdamW",
-        "learning_rate": 0.001,
         "seed": 0,
+        "seconds": 588.1,
+        "precision": "bfloat16",
         "best_step": 3750,
-        "best_miou": 0.5512,
-        "restarts": 1,
+        "eval_miou": 0.5512,
+        "restarts": [{"seed": 0, "step": 900, "reason": "one class"}],
     },
 }
 PREDICTION = {
     "volume": "eval",
     "shape": (24, 800, 1200),
     "voxel_size_nm": (40.0, 10.0, 9.5),
-    "tile": (16, 128, 128),
+    "core": (16, 128, 128),
     "context": (4, 40, 48),
-    "context_kind": "practical",
-    "flips": True,
-    "dtype": "float32",
+    "flips": "yx",
+    "precision": "float32",
     "device": "cpu",
 }
 
@@ -55,12 +56,13 @@ def test_all_that_is_known_is_told() -> None:
         "size of 40 × 10 × 9.5 nm; the grey values of each volume were normalised by the mean and standard "
         "deviation of that volume. "
         "It was trained on train and more by the recipe hybrid for 4,000 steps of 2 patches of "
-        "6 × 128 × 96 voxels (AdamW, learning rate 0.001, seed 0). "
+        "6 × 128 × 96 or 8 × 160 × 160 voxels (adamw, learning rate up to 0.002, bfloat16, seed 0, "
+        "9.8 minutes). "
         "The weights of step 3,750, the best on the eval volume (MIoU 0.551), were kept; 1 earlier attempt "
         "had collapsed. "
         "The volume eval (24 × 800 × 1,200 voxels, 40 × 10 × 9.5 nm each; z × y × x) was labelled in tiles "
-        "of 16 × 128 × 128 voxels, each with 4 × 40 × 48 voxels around it (the practical context), averaged "
-        "over flips, in float32 on cpu. "
+        "of 16 × 128 × 128 voxels, each seen with 4 × 40 × 48 voxels around it, averaged over mirrored "
+        "inputs (y, x), in float32 on cpu. "
         "Agreement with the annotation was measured over the 2,380 voxels that are labelled: mean "
         "intersection over union 0.824 over 7 classes, 0.824 over 5 organelle classes, accuracy 0.897 and "
         "adjusted Rand index 0.787. "
@@ -83,8 +85,15 @@ def test_the_cells_protocol_is_named() -> None:
     assert "over 5 organelle classes, accuracy" in text
 
 
+def test_resampling_is_told() -> None:
+    text = methods_paragraph({}, {"core": (8, 64, 64), "predicted_at_nm": (40, 10, 9.5)}, {}, {})
+    assert "labelled in tiles of 8 × 64 × 64 voxels, resampled to 40 × 10 × 9.5 nm and back." in text
+
+
 def test_an_ensemble_is_told_as_one() -> None:
-    text = methods_paragraph({"members": ["a", "b"], "id": "77"}, {}, {}, {})
+    model = {"members": ["a", "b"], "id": "77", "training": {"steps": 900}}
+    text = methods_paragraph(model, {}, {}, {})
+    assert "Of these, a was trained for 900 steps." in text
     assert (
         "An ensemble of 2 networks (a, b, model 77) was used as one: the mean of their class probabilities."
     ) in text

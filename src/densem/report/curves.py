@@ -1,7 +1,7 @@
 """Training curves: loss, learning rate and validation score by step, from `metrics.jsonl`.
 
-A line is one JSON object with `step` and some of `loss`, `lr`, `eval/miou`. A line with `restart` begins
-another attempt (the one before had collapsed). A step that comes twice belongs to a resumed run: the
+A line is one JSON object with `step` and some of `loss`, `lr`, `eval/miou`. A line with the event
+`restarted` ends an attempt that had collapsed; what follows is another one. A step that comes twice belongs to a resumed run: the
 later line holds. A line torn by a kill is passed over.
 """
 
@@ -24,7 +24,7 @@ from densem.report.figures import ACCENT, INK, MUTED, STYLE, Figure, as_svg, can
 
 LOG = logging.getLogger(__name__)
 _ROWS = (("loss", "loss", 2.2), ("lr", "learning rate", 0.8), ("eval/miou", "MIoU on the eval volume", 1.6))
-_OTHER_NAMES = {"learning_rate": "lr", "train/loss": "loss", "eval/MIoU": "eval/miou"}
+_KEYS = tuple(key for key, *_ in _ROWS)
 
 
 @dataclass(frozen=True)
@@ -67,12 +67,12 @@ def attempts_of(records: Iterable[dict[str, Any]]) -> tuple[Attempt, ...]:
     """The attempts in a sequence of metric records."""
     found: list[Attempt] = [Attempt({})]
     for record in records:
-        if record.get("restart") and found[-1].values:
+        if record.get("event") == "restarted" and found[-1].values:
             found.append(Attempt({}))
+            continue
         for key, value in record.items():
-            if isinstance(value, int | float) and key not in ("step", "restart") and "step" in record:
-                values = found[-1].values.setdefault(_OTHER_NAMES.get(key, key), {})
-                values[int(record["step"])] = float(value)
+            if key in _KEYS and isinstance(value, int | float) and "step" in record:
+                found[-1].values.setdefault(key, {})[int(record["step"])] = float(value)
     return tuple(a for a in found if a.values)
 
 

@@ -15,18 +15,17 @@ def methods_paragraph(model: Record, prediction: Record, scores: Record, version
     """How a segmentation was made and judged, as prose.
 
     Args:
-        model: `name`, `id`, `architecture`, `parameters`, `members` (names, for an ensemble),
-            `voxel_size_nm` and `training` with `recipe`, `volumes`, `steps`, `batch`, `patch`,
-            `learning_rate`, `optimizer`, `seed`, `precision`, `best_step`, `best_miou`, `restarts`.
-        prediction: `volume`, `shape`, `voxel_size_nm`, `tile`, `context`, `context_kind`, `flips`, `device`,
-            `dtype`, `resampled`.
+        model: `id`, `architecture`, `parameters`, `members` (names, for an ensemble), `voxel_size_nm`,
+            `recipe` (its name) and `training`, the summary that the model (or the first member) carries.
+        prediction: `volume`, `voxel_size_nm` and what the prediction's provenance says: `shape`, `core`,
+            `context`, `flips`, `precision`, `device`, `predicted_at_nm`.
         scores: what `Scores.to_dict` gave.
         versions: version by name; `densem` first.
     """
     sentences = [
         _software(versions),
         _network(model),
-        _training(model.get("training", {})),
+        _training(model),
         _prediction(prediction),
         _scores(scores),
     ]
@@ -58,35 +57,41 @@ def _network(model: Record) -> str:
     )
 
 
-def _training(training: Record) -> str:
+def _training(model: Record) -> str:
+    training = model.get("training", {})
     if not training:
         return ""
-    recipe = f" by the recipe {training['recipe']}" if training.get("recipe") else ""
+    recipe = f" by the recipe {model['recipe']}" if model.get("recipe") else ""
     on = f" on {_listed(training['volumes'])}" if training.get("volumes") else ""
-    first = f"It was trained{on}{recipe}{_schedule(training)}."
+    members = list(model.get("members", ()))
+    who = f"Of these, {members[0]}" if len(members) > 1 else "It"
+    first = f"{who} was trained{on}{recipe}{_schedule(training)}."
     return " ".join(s for s in (first, _selection(training)) if s)
 
 
 def _schedule(training: Record) -> str:
-    batch = f" of {_plural(training['batch'], 'patch', 'patches')}" if training.get("batch") else ""
-    patch = f" of {_shape(training['patch'])} voxels" if training.get("patch") else ""
-    steps = f" for {training['steps']:,} steps{batch}{patch}" if training.get("steps") else ""
+    recipe = training.get("recipe", {})
+    patches, optimizer = recipe.get("patches", {}), recipe.get("optimizer", {})
+    batch = f" of {_plural(patches['batch'], 'patch', 'patches')}" if patches.get("batch") else ""
+    shapes = " or ".join(_shape(shape) for shape in patches.get("shapes", ()))
+    steps = f" for {training['steps']:,} steps{batch}" if training.get("steps") else ""
     facts = [
-        str(training["optimizer"]) if training.get("optimizer") else "",
-        f"learning rate {training['learning_rate']:g}" if training.get("learning_rate") else "",
-        str(training["precision"]) if training.get("precision") else "",
+        str(optimizer.get("name", "")),
+        f"learning rate up to {optimizer['lr']:g}" if optimizer.get("lr") else "",
+        str(training.get("precision", "")),
         f"seed {training['seed']}" if training.get("seed") is not None else "",
+        f"{training['seconds'] / 60:.3g} minutes" if training.get("seconds") else "",
     ]
     known = ", ".join(f for f in facts if f)
-    return steps + (f" ({known})" if known else "")
+    return steps + (f" of {shapes} voxels" if batch and shapes else "") + (f" ({known})" if known else "")
 
 
 def _selection(training: Record) -> str:
     if training.get("best_step") is None:
         return ""
-    score = f" (MIoU {training['best_miou']:.3f})" if training.get("best_miou") is not None else ""
+    score = f" (MIoU {training['eval_miou']:.3f})" if training.get("eval_miou") is not None else ""
     kept = f"The weights of step {training['best_step']:,}, the best on the eval volume{score}, were kept"
-    restarts = training.get("restarts") or 0
+    restarts = len(training.get("restarts", ()))
     again = f"; {_plural(restarts, 'earlier attempt', 'earlier attempts')} had collapsed" if restarts else ""
     return f"{kept}{again}."
 
@@ -105,22 +110,20 @@ def _prediction(prediction: Record) -> str:
 
 
 def _tiling(prediction: Record) -> str:
-    if not prediction.get("tile"):
+    if not prediction.get("core"):
         return " block by block"
-    context = (
-        f", each with {_shape(prediction['context'])} voxels around it" if prediction.get("context") else ""
-    )
-    kind = (
-        f" (the {prediction['context_kind']} context)" if context and prediction.get("context_kind") else ""
-    )
-    return f" in tiles of {_shape(prediction['tile'])} voxels{context}{kind}"
+    context = prediction.get("context")
+    around = f", each seen with {_shape(context)} voxels around it" if context else ""
+    return f" in tiles of {_shape(prediction['core'])} voxels{around}"
 
 
 def _extras(prediction: Record) -> str:
-    flips = ", averaged over flips" if prediction.get("flips") else ""
-    resampled = ", resampled to the model's voxel size and back" if prediction.get("resampled") else ""
-    where = [str(prediction[key]) for key in ("dtype", "device") if prediction.get(key)]
-    return f"{flips}{resampled}" + (f", in {' on '.join(where)}" if where else "")
+    flips = prediction.get("flips")
+    mirrored = f", averaged over mirrored inputs ({', '.join(flips)})" if flips else ""
+    seen_at = prediction.get("predicted_at_nm")
+    resampled = f", resampled to {_sizes(seen_at)} nm and back" if seen_at else ""
+    where = [str(prediction[key]) for key in ("precision", "device") if prediction.get(key)]
+    return f"{mirrored}{resampled}" + (f", in {' on '.join(where)}" if where else "")
 
 
 def _scores(scores: Record) -> str:
