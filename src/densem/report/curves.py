@@ -1,8 +1,8 @@
 """Training curves: loss, learning rate and validation score by step, from `metrics.jsonl`.
 
 A line is one JSON object with `step` and some of `loss`, `lr`, `eval/miou`. A line with the event
-`restarted` ends an attempt that had collapsed; what follows is another one. A step that comes twice belongs to a resumed run: the
-later line holds. A line torn by a kill is passed over.
+`restarted` ends an attempt that had collapsed; what follows is another one. A step that comes twice
+belongs to a resumed run: the later line holds. A line torn by a kill is passed over.
 """
 
 from __future__ import annotations
