@@ -3,7 +3,7 @@
 from densem.inference.context import measure_context
 from densem.inference.labeller import Labeller, label_volume, predict_box
 from densem.inference.options import PredictOptions
-from densem.inference.predict import Prediction, predict
+from densem.inference.prediction import Prediction, predict
 from densem.inference.runtime import Doctor, Runtime
 
 __all__ = [

@@ -1,0 +1,81 @@
+"""Small models of the hybrid family with random weights, and small volumes; all three sides differ."""
+
+import numpy as np
+import torch
+
+from densem import networks
+from densem.inference import PredictOptions
+from densem.model import Model, TilePlan
+from densem.schema import LabelSchema
+from densem.volumes import Intensity, Volume
+
+VOXEL_SIZE = (40.0, 10.0, 8.0)
+SCHEMA = LabelSchema.from_table(
+    {
+        "outside": {"id": 3, "color": "#000000"},
+        "cell": {"id": 7, "color": "#0101e0"},
+        "membrane": {"id": 8, "color": "#ff0000"},
+        "granule": {"id": 21, "color": "#00ff00"},
+    },
+    "test",
+)
+SMALL = {"filters": 3, "depth": 1, "convs_per_block": 1, "volumetric_scales": (0,)}
+CONFIGS = {
+    "whole-family": ("hybrid-2d3d-333", {**SMALL, "pyramid": (1, 1), "normalization": "batch"}),
+    "deeper": ("hybrid-2d3d-333", {**SMALL, "depth": 2, "volumetric_scales": (1,), "pyramid": (2,)}),
+    "no-pyramid": ("hybrid-2d3d-no-pyramid", SMALL),
+    "planar": ("hybrid-2d", {**SMALL, "volumetric_scales": ()}),
+}
+EXACT = PredictOptions(context="exact", precision="fp32", device="cpu")
+
+
+def make_model(config="no-pyramid", seed=0, core=(4, 16, 24), practical=None, name="tiny"):
+    """A model whose labels are well mixed: weights are random, logits are spread."""
+    torch.manual_seed(seed)
+    architecture, entries = CONFIGS[config]
+    network = networks.build(architecture, {"n_classes": len(SCHEMA), **entries})
+    _spread(network)
+    return Model(
+        network=network.eval(),
+        architecture=architecture,
+        schema=SCHEMA,
+        voxel_size_nm=VOXEL_SIZE,
+        tile=TilePlan(core=core, exact=network.geometry.context, practical=practical),
+        name=name,
+    )
+
+
+@torch.no_grad()
+def _spread(network):
+    """Give normalisations statistics worth folding, and all classes about equal shares."""
+    x = torch.randn(1, 1, 4, 32, 32, generator=torch.Generator().manual_seed(5))
+    networks.reestimate_normalization(network, [x])
+    head = network.head_2d if network.head_3d is None else network.head_3d
+    logits = network.eval()(x)["semantic"]
+    mean, gain = logits.mean(dim=(0, 2, 3, 4)), 2 / logits.std(dim=(0, 2, 3, 4))
+    head.weight.mul_(gain.view(-1, *[1] * (head.weight.dim() - 1)))
+    head.bias.copy_((head.bias - mean) * gain)
+
+
+def make_volume(shape=(11, 53, 70), seed=0, voxel_size_nm=VOXEL_SIZE):
+    """A uint8 volume of smooth noise, with its statistics."""
+    rng = np.random.default_rng(seed)
+    noise = rng.normal(size=shape)
+    for axis in (1, 2):
+        noise = noise + np.roll(noise, 1, axis)
+    array = np.clip(120 + 30 * noise, 0, 255).astype(np.uint8)
+    values = array.astype(float)
+    intensity = Intensity(values.mean(), values.std(), 0, 255, 1, 254, 1.0)
+    return Volume(array, voxel_size_nm, attributes={"intensity": intensity.to_dict(), "id": f"volume-{seed}"})
+
+
+def whole_pass(model, volume):
+    """Class probabilities of one pass over the whole volume, float32 (C, Z, Y, X): the oracle."""
+    raw = volume.read().astype(np.float32)
+    image = (raw - np.float32(volume.intensity.mean)) / np.float32(volume.intensity.std)
+    pad = [(0, -n % m) for n, m in zip(raw.shape, model.geometry.multiple, strict=True)]
+    x = torch.from_numpy(np.pad(image, pad, mode="reflect"))[None, None]
+    with torch.no_grad():
+        logits = model.network.eval()(x)["semantic"][0]
+    z, y, x_side = raw.shape
+    return torch.softmax(logits[:, :z, :y, :x_side].float(), dim=0).numpy()
