@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from densem.blocks import Triple
 from densem.datasets.phantom.donor import DONORS, Donor, DonorName
 from densem.errors import ConfigError, nearest
-from densem.schema import UNLABELLED
+
 
 class PhantomConfig(BaseModel):
     """A synthetic volume of platelets."""
@@ -35,10 +35,12 @@ class PhantomConfig(BaseModel):
         default=1.0, ge=0, le=30, description="times the donor's dense granules, which are very rare"
     )
     labelled_cells: int | None = Field(
-        default=None, ge=1, description="annotate only so many cells, those nearest the centre; all by default"
+        default=None,
+        ge=1,
+        description="annotate only so many cells, those nearest the centre; all by default",
     )
     unlabelled_value: Literal[0, 255] = Field(
-        default=UNLABELLED, description="label of what is not annotated; the published test set uses 0"
+        default=255, description="label of what is not annotated; the published test set uses 0"
     )
 
     @field_validator("shape")

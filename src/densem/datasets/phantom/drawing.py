@@ -1,9 +1,7 @@
-"""A drawing: tissue brought onto voxels, as labels, object ids and clean grey values.
+"""A drawing: tissue on voxels, as labels, object ids and clean grey values.
 
-1. `Positions`: each voxel's place in material space: its place in the specimen, displaced by a slow warp.
-2. `outline`: which cell owns a voxel and how far it is from the cell's border; touching cells share the space halfway.
-3. `draw`: resin, cytoplasm with its texture, membranes, then the organelles, one solid at a time in the small
-   part of the box it can reach.
+Resin, cytoplasm with its texture and the cells' membranes come first, then the organelles, one solid at a
+time, each in the small part of the box it can reach.
 """
 
 from __future__ import annotations
@@ -13,78 +11,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from densem.datasets.phantom.body import Body
 from densem.datasets.phantom.donor import Donor
 from densem.datasets.phantom.noise import Rays, SmoothNoise, key_of
-from densem.datasets.phantom.platelet import MAX_ORGANELLES, SCHEMA, Body, Organelle
-from densem.datasets.phantom.solids import Places, Solid, hull
-from densem.datasets.phantom.tissue import GAP_NM, Tissue
+from densem.datasets.phantom.organelle import MAX_ORGANELLES, SCHEMA, Organelle
+from densem.datasets.phantom.outline import FAR, REACH_NM, Outline, Positions, Slices, outline
+from densem.datasets.phantom.solids import Solid, hull
+from densem.datasets.phantom.tissue import Tissue
 
-_FAR = np.float32(1e6)
-_REACH_NM = 120.0
 _EDGE_NM = 14.0
-_STRIDE = 8
-_WARPS = ((700.0, 85.0), (170.0, 13.0))
-Slices = tuple[slice, slice, slice]
-
 _CELL, _VESSEL = SCHEMA["cell"].id, SCHEMA["canalicular_vessel"].id
 _MITOCHONDRION, _DENSE = SCHEMA["mitochondrion"].id, SCHEMA["dense_granule"].id
 _CORE = SCHEMA["dense_granule_core"].id
-
-
-class Positions:
-    """Where the voxels of a box lie in material space, float32 nm.
-
-    Args:
-        seed: of the phantom.
-        rays: where they lie in the specimen.
-    """
-
-    def __init__(self, seed: int, rays: Rays) -> None:
-        shift = [
-            sum(np.float32(size) * SmoothNoise(key_of(seed, "warp", axis, step), (step,) * 3)(rays)
-                for step, size in _WARPS)
-            for axis in "zyx"
-        ]  # fmt: skip
-        straight = (rays.z[:, None, None], rays.y[:, :, None], rays.x[:, None, :])
-        self.at: Places = tuple(  # type: ignore[assignment]
-            (s + p.astype(np.float32)).astype(np.float32) for s, p in zip(shift, straight, strict=True)
-        )
-        self._coarse = [a[:, ::_STRIDE, ::_STRIDE] for a in self.at]
-        step = max(float(np.abs(np.diff(p, axis=-1)).max(initial=1.0)) for p in (rays.y, rays.x))
-        self._slack = 1.6 * _STRIDE * step
-        self.low = np.array([a.min() for a in self.at], np.float64)
-        self.high = np.array([a.max() for a in self.at], np.float64)
-
-    def near(self, low: np.ndarray, high: np.ndarray) -> Slices | None:
-        """The part of the box that holds all voxels between two corners (nm), or None."""
-        hit = np.ones(self._coarse[0].shape, bool)
-        for a, lower, upper in zip(self._coarse, low - self._slack, high + self._slack, strict=True):
-            hit &= (a > lower) & (a < upper)
-        if not hit.any():
-            return None
-        z, y, x = (np.flatnonzero(hit.any(axis=other)) for other in ((1, 2), (0, 2), (0, 1)))
-        plane = (slice(max(0, v[0] - 1) * _STRIDE, (v[-1] + 2) * _STRIDE) for v in (y, x))
-        return slice(z[0], z[-1] + 1), *plane  # type: ignore[return-value]
-
-    def part(self, where: Slices) -> Places:
-        """The places in a part of the box."""
-        z, y, x = self.at
-        return z[where], y[where], x[where]
-
-
-@dataclass(frozen=True)
-class Outline:
-    """The cells on the voxels of a box.
-
-    Attributes:
-        owner: int32, number of the cell that owns the voxel; 0 outside.
-        distance: float32 nm, signed distance to the border of the nearest cell, negative inside.
-        shade: float32, grey of that cell against the mean.
-    """
-
-    owner: np.ndarray
-    distance: np.ndarray
-    shade: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -102,32 +40,6 @@ class Drawing:
     semantic: np.ndarray
     cells: np.ndarray
     organelles: np.ndarray
-
-
-# ---- cells -------------------------------------------------------------------------------------
-
-
-def outline(positions: Positions, bodies: Sequence[Body], seed: int, rays: Rays) -> Outline:
-    """Which cell owns each voxel; where bodies overlap, the border lies halfway between their outlines."""
-    shape = positions.at[0].shape
-    first, second = np.full(shape, _FAR), np.full(shape, _FAR)
-    owner, shade = np.zeros(shape, np.int32), np.zeros(shape, np.float32)
-    for body in bodies:
-        low, high = body.bounds()
-        where = positions.near(low - _REACH_NM, high + _REACH_NM)
-        if where is None:
-            continue
-        d = body.distance(positions.part(where))
-        closer = d < first[where]
-        second[where] = np.where(closer, first[where], np.minimum(second[where], d))
-        first[where] = np.where(closer, d, first[where])
-        owner[where][closer] = body.number
-        shade[where][closer] = body.shade
-    ruffle = np.float32(9.0) * SmoothNoise(key_of(seed, "ruffle"), (90.0, 60.0, 60.0))(rays)
-    gap = np.float32(GAP_NM) * (1 + 0.4 * SmoothNoise(key_of(seed, "gap"), (300.0, 300.0, 300.0))(rays))
-    distance = np.maximum(first + ruffle, (first - second + np.maximum(gap, 0)) / 2)
-    owner[distance >= 0] = 0
-    return Outline(owner, distance, shade)
 
 
 def _cover(distance: np.ndarray, edge_nm: float = _EDGE_NM) -> np.ndarray:
@@ -174,19 +86,19 @@ class _Canvas:
     def reach(self, parts: Sequence[Solid]) -> tuple[Slices, np.ndarray] | None:
         """Where in the box the union of solids can be, and its signed distance there."""
         low, high = hull(parts)
-        whole = self.positions.near(low - _REACH_NM / 2, high + _REACH_NM / 2)
+        whole = self.positions.near(low - REACH_NM / 2, high + REACH_NM / 2)
         if whole is None:
             return None
         if len(parts) == 1:
             return whole, parts[0].distance(self.positions.part(whole))
-        distance = np.full(self.grey.shape, _FAR)[whole]
+        distance = np.full(self.grey.shape, FAR)[whole]
         for part in parts:
             self._join(distance, whole, part)
         return whole, distance
 
     def _join(self, distance: np.ndarray, whole: Slices, part: Solid) -> None:
         low, high = part.bounds()
-        where = self.positions.near(low - _REACH_NM / 2, high + _REACH_NM / 2)
+        where = self.positions.near(low - REACH_NM / 2, high + REACH_NM / 2)
         if where is None:
             return
         inner = tuple(slice(a.start - b.start, a.stop - b.start) for a, b in zip(where, whole, strict=True))

@@ -22,8 +22,7 @@ _SCAN_REACH = (0, 2, 3)
 def rays(box: Box, voxel_size_nm: tuple[float, float, float], donor: Donor, seed: int) -> Rays:
     """Where the voxels of a box lie in the specimen: each section is shifted a little, in nm."""
     z, y, x = (
-        (np.arange(a, b) + 0.5) * size
-        for a, b, size in zip(box.start, box.stop, voxel_size_nm, strict=True)
+        (np.arange(a, b) + 0.5) * size for a, b, size in zip(box.start, box.stop, voxel_size_nm, strict=True)
     )
     shift = [donor.jitter_nm * _by_section(seed, f"shift {axis}", box) for axis in "yx"]
     return Rays(z, y + shift[0][:, None], x + shift[1][:, None])

@@ -39,8 +39,7 @@ def white(key: int, box: Box) -> np.ndarray:
     The sum of the four bytes of a hash, which is normal to within 0.3 in kurtosis and ends at 3.5.
     """
     z, y, x = (
-        np.arange(a, b, dtype=np.int64).astype(np.uint32)
-        for a, b in zip(box.start, box.stop, strict=True)
+        np.arange(a, b, dtype=np.int64).astype(np.uint32) for a, b in zip(box.start, box.stop, strict=True)
     )
     h = _mix(z + np.uint32(key))
     h = _mix(h[:, None] + y)

@@ -1,7 +1,7 @@
 """Phantom: a synthetic volume of platelets whose truth is known, made block by block.
 
-The volume is cut into fixed pieces anchored at its origin. A piece is always made whole, from hashes of places and
-of lattice indices, so a block is exactly the crop of the whole volume, whatever was made before it.
+The volume is cut into fixed pieces anchored at its origin. A piece is always made whole, from hashes of
+places and of lattice indices, so a block is exactly the crop of the whole volume, whatever was made before.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from densem.blocks import Box, Grid, Triple, triple
 from densem.datasets.phantom.config import PhantomConfig
 from densem.datasets.phantom.drawing import draw
 from densem.datasets.phantom.micrograph import blur_reach, expose, rays
-from densem.datasets.phantom.platelet import SCHEMA
+from densem.datasets.phantom.organelle import SCHEMA
 from densem.datasets.phantom.tissue import Tissue
 from densem.errors import ShapeError
 from densem.schema import LabelSchema
@@ -39,6 +39,10 @@ class PhantomBlock:
     cells: np.ndarray
     organelles: np.ndarray
 
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The four arrays by name."""
+        return dict(vars(self))
+
 
 class Phantom:
     """A synthetic volume; nothing is made before it is asked for.
@@ -46,6 +50,9 @@ class Phantom:
     Args:
         config: which volume.
     """
+
+    schema: LabelSchema = SCHEMA
+    """The classes."""
 
     def __init__(self, config: PhantomConfig) -> None:
         self.config = config
@@ -57,11 +64,6 @@ class Phantom:
     def box(self) -> Box:
         """The whole volume."""
         return Box.of_shape(self.config.shape)
-
-    @property
-    def schema(self) -> LabelSchema:
-        """The classes."""
-        return SCHEMA
 
     def block(self, box: Box) -> PhantomBlock:
         """Image and truth of a box.
@@ -76,17 +78,23 @@ class Phantom:
             both = piece.clip(box)
             source, target = both.relative_to(piece).slices, both.relative_to(box).slices
             made = self._piece(piece)
-            for name in vars(made):
-                getattr(result, name)[target] = getattr(made, name)[source]
+            for name, values in result.arrays().items():
+                values[target] = made.arrays()[name][source]
         return result
 
-    def annotation(self, box: Box) -> np.ndarray:
-        """What an annotator has drawn in a box, uint8: the truth, or `labelled_cells` cells of it only."""
-        block = self.block(box)
-        if self.config.labelled_cells is None:
-            return block.semantic
-        chosen = np.isin(block.cells, self._tissue.central(self.config.labelled_cells))
-        return np.where(chosen, block.semantic, np.uint8(self.config.unlabelled_value))
+    def annotated(self, box: Box) -> PhantomBlock:
+        """A box as an annotator has left it: whole, or with labels in `labelled_cells` cells only."""
+        block, count = self.block(box), self.config.labelled_cells
+        if count is None:
+            return block
+        chosen = np.isin(block.cells, self._tissue.central(count))
+        rest = np.uint8(self.config.unlabelled_value)
+        return PhantomBlock(
+            block.image,
+            np.where(chosen, block.semantic, rest),
+            block.cells * chosen,
+            block.organelles * chosen,
+        )
 
     def _empty(self, shape: Triple) -> PhantomBlock:
         labels = (np.zeros(shape, dtype) for dtype in (np.uint8, np.uint32, np.uint32))
@@ -96,7 +104,9 @@ class Phantom:
         config, donor = self.config, self.config.traits
         reach = blur_reach(config.voxel_size_nm, donor)
         around = piece.grow(reach)
-        drawing = draw(self._tissue, donor, config.seed, rays(around, config.voxel_size_nm, donor, config.seed))
+        drawing = draw(
+            self._tissue, donor, config.seed, rays(around, config.voxel_size_nm, donor, config.seed)
+        )
         image = expose(drawing.grey, piece, config.voxel_size_nm, donor, config.seed)
         top = np.iinfo(config.dtype).max
         core = piece.shift(triple(-s for s in around.start)).slices

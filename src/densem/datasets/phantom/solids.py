@@ -1,4 +1,4 @@
-"""Solids given by a signed distance in nm: negative inside, near zero exact, in the specimen's material space.
+"""Solids: forms given by a signed distance in nm, negative inside and exact near zero.
 
 Places are three arrays (z, y, x) of one shape, in nm. An ellipsoid's distance is the usual first-order
 one (exact on the surface); a tube is a chain of round cones joined by their minimum.

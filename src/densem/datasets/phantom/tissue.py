@@ -16,12 +16,16 @@ from functools import lru_cache
 
 import numpy as np
 
+from densem.blocks import Triple, triple
+from densem.datasets.phantom.body import Body, grow_body, grow_fragment, turn
 from densem.datasets.phantom.config import PhantomConfig
+from densem.datasets.phantom.furnishing import Plan, furnish
 from densem.datasets.phantom.noise import key_of
-from densem.datasets.phantom.platelet import Body, Organelle, Plan, Room, furnish, grow_body, grow_fragment, turn
+from densem.datasets.phantom.organelle import Organelle
+from densem.datasets.phantom.outline import GAP_NM
+from densem.datasets.phantom.room import Room
 
-Index = tuple[int, int, int]
-GAP_NM = 26.0
+Index = Triple
 _JITTER = 0.10
 _SLACK_NM = 250.0
 
@@ -48,7 +52,8 @@ class Tissue:
         """Bodies, with their lattice index, whose box meets the one between two corners (nm)."""
         first, last = self._span(low, high)
         found = []
-        for index in itertools.product(*(range(a, b + 1) for a, b in zip(first, last, strict=True))):
+        for place in itertools.product(*(range(a, b + 1) for a, b in zip(first, last, strict=True))):
+            index = triple(place)
             for body in self.body_pair(index):
                 lower, upper = body.bounds()
                 if (lower - _SLACK_NM < high).all() and (upper + _SLACK_NM > low).all():
@@ -67,7 +72,7 @@ class Tissue:
         corners = np.array(list(itertools.product(*zip(low, high, strict=True)))) @ self._frame
         first = np.floor((corners.min(axis=0) - self._reach) / self._spacing) - 1
         last = np.ceil((corners.max(axis=0) + self._reach) / self._spacing)
-        return tuple(int(v) for v in first), tuple(int(v) for v in last)  # type: ignore[return-value]
+        return triple(first), triple(last)
 
     def _rng(self, word: str, index: Index) -> np.random.Generator:
         return np.random.default_rng([key_of(self._config.seed, word), *(i + 2**20 for i in index)])
