@@ -2,12 +2,13 @@
 
 1. Find padding: values that fill a run of `RUN` voxels along an in-plane edge of sampled slices.
 2. Draw blocks without repetition; more of them while nearly all of what was drawn is padding.
-3. Leave out voxels of a padding value whose in-plane 3 x 3 neighbourhood holds nothing else.
+3. Leave out voxels of a padding value in or beside an in-plane 3 x 3 square that holds nothing else.
 4. Take moments, percentiles, histogram and sharpness of the rest.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 
 import numpy as np
@@ -116,16 +117,26 @@ def _long_runs(line: np.ndarray) -> np.ndarray:
 
 
 def _is_padding(block: np.ndarray, padding: np.ndarray) -> np.ndarray:
-    """Where a padding value fills the in-plane 3 x 3 neighbourhood, bool (Z, Y, X)."""
-    if not padding.size or not np.isin(padding, block).any():
-        return np.zeros(block.shape, bool)
+    """Voxels of a padding value in or beside an in-plane 3 x 3 square of that value, bool (Z, Y, X)."""
+    valued = np.isin(block, padding)
+    if not valued.any():
+        return valued
+    inside = valued.copy()
+    for shifted in _around(block):
+        inside &= shifted == block
+    beside = inside.copy()
+    for shifted in _around(inside):
+        beside |= shifted
+    return beside & valued
+
+
+def _around(block: np.ndarray) -> Iterator[np.ndarray]:
+    """A block seen from each of its eight in-plane neighbours; edges are repeated."""
     ring = np.pad(block, ((0, 0), (1, 1), (1, 1)), mode="edge")
     _, height, width = block.shape
-    found = np.isin(block, padding)
-    for dy in range(3):
-        for dx in range(3):
-            found &= ring[:, dy : dy + height, dx : dx + width] == block
-    return found
+    for dy, dx in itertools.product(range(3), range(3)):
+        if (dy, dx) != (1, 1):
+            yield ring[:, dy : dy + height, dx : dx + width]
 
 
 def _laplacian(block: np.ndarray, keep: np.ndarray) -> np.ndarray:

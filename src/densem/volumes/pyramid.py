@@ -30,7 +30,11 @@ def reduce(block: np.ndarray, by: Triple, kind: Kind) -> np.ndarray:
     """Shrink (Z, Y, X) by whole factors; an odd last plane is repeated, so edges keep their value."""
     pad = [(0, -s % f) for s, f in zip(block.shape, by, strict=True)]
     block = np.pad(block, pad, mode="edge") if any(p for _, p in pad) else block
-    return _mean(block, by) if kind == "image" else _mode(block, by)
+    shrink = _mean if kind == "image" else _mode
+    out = np.empty([s // f for s, f in zip(block.shape, by, strict=True)], block.dtype)
+    for z in range(len(out)):  # plane by plane: the intermediate sums stay small
+        out[z] = shrink(block[z * by[0] : (z + 1) * by[0]], by)[0]
+    return out
 
 
 def _mean(block: np.ndarray, by: Triple) -> np.ndarray:
