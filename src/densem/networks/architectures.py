@@ -93,8 +93,9 @@ def mflop_per_voxel(network: nn.Module) -> float:
     for m in probe.modules():
         if isinstance(m, nn.Conv2d | nn.Conv3d | nn.ConvTranspose2d):
             m.register_forward_hook(count)
+    dtype = next(probe.parameters()).dtype
     with torch.no_grad():
-        probe(torch.empty((1, 1, *shape), device="meta"))
+        probe(torch.empty((1, 1, *shape), device="meta", dtype=dtype))
     return counted[0] / math.prod(shape) / 1e6
 
 

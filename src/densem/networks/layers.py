@@ -4,13 +4,15 @@ Every activation is (N, C, Z, Y, X) to its user and N, Z, Y, X, C in memory. A s
 (N * Z, C, Y, X) in torch's `channels_last` is then the same memory seen differently, so 1x3x3 convolutions,
 pools and up-samplings run as 2D operations, 3x3x3 ones as 3D operations, and nothing is copied between them.
 
-Why a 3x3x3 convolution has three ways (measured, torch 2.13 on CPU; on a GPU it is always `conv3d`):
+Why a 3x3x3 convolution has several ways (torch 2.13 on CPU; on a GPU only the first two matter):
 
-1. One input channel: z-shifted slices stacked as three channels of a 2D convolution; 4 to 7 times `conv3d`.
-2. float32, one sample and C * Z * Y <= 20480: torch leaves oneDNN for a loop 10 times slower; a sum of three
+1. One slice: the middle of the kernel as a 2D convolution; the rest meets padding only. In bfloat16 `conv3d`
+   answers with uninitialised memory there, for some numbers of channels, on processors with AMX.
+2. One input channel: z-shifted slices stacked as three channels of a 2D convolution; 4 to 7 times `conv3d`.
+3. float32, one sample and C * Z * Y <= 20480: torch leaves oneDNN for a loop 10 times slower; a sum of three
    2D convolutions, one per slice of the kernel, is not concerned.
-3. All else: `conv3d`. Its weight gradient in half precision, however, writes outside its memory on processors
-   with AMX (crashes, endless loops); there each slice of the kernel gets its gradient from a 2D convolution.
+4. All else: `conv3d`. Its weight gradient in half precision writes outside its memory on processors with AMX
+   (crashes, endless loops); there each slice of the kernel gets its gradient from a 2D convolution.
 """
 
 from __future__ import annotations
@@ -30,13 +32,16 @@ _SMALL_FOR_ONEDNN = 20480
 
 def channels_last(x: Tensor) -> Tensor:
     """The same (N, C, Z, Y, X) values with channels last in memory; free if they are."""
-    return x.permute(0, 2, 3, 4, 1).contiguous().permute(0, 4, 1, 2, 3)
+    return x.contiguous(memory_format=torch.channels_last_3d)
 
 
 def slices(x: Tensor) -> Tensor:
     """(N, C, Z, Y, X) seen as a stack of slices (N * Z, C, Y, X); free for channels-last activations."""
     n, c, z, y, w = x.shape
-    return x.permute(0, 2, 3, 4, 1).reshape(n * z, y, w, c).permute(0, 3, 1, 2)
+    stack = x.permute(0, 2, 3, 4, 1).reshape(n * z, y, w, c)
+    if c == 1:  # torch reads the order of one channel off its stride, and would answer channels first
+        stack = stack.squeeze(-1).unsqueeze(-1)
+    return stack.permute(0, 3, 1, 2)
 
 
 def volumes(x: Tensor, n: int) -> Tensor:
@@ -164,10 +169,12 @@ def convolve_volume(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     Returns:
         (N, f, Z, Y, X), channels last in memory.
     """
+    n, c, z, y, _ = x.shape
+    if z == 1:
+        return volumes(F.conv2d(slices(x), weight[:, :, 1], bias, padding=1), n)
+    if c == 1:
+        return _convolve_stacked(x, weight, bias)
     if x.device.type == "cpu":
-        n, c, z, y, _ = x.shape
-        if c == 1:
-            return _convolve_stacked(x, weight, bias)
         if n == 1 and c * z * y <= _SMALL_FOR_ONEDNN and x.dtype == torch.float32:
             return _convolve_summed(x, weight, bias)
         if x.dtype in (torch.bfloat16, torch.float16) and torch.is_grad_enabled():
@@ -188,9 +195,8 @@ def _convolve_summed(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     assert x.shape[0] == 1
     stack = slices(x)
     out = F.conv2d(stack, weight[:, :, 1], bias, padding=1)
-    if x.shape[2] > 1:
-        out[1:] += F.conv2d(stack[:-1], weight[:, :, 0], padding=1)
-        out[:-1] += F.conv2d(stack[1:], weight[:, :, 2], padding=1)
+    out[1:] += F.conv2d(stack[:-1], weight[:, :, 0], padding=1)
+    out[:-1] += F.conv2d(stack[1:], weight[:, :, 2], padding=1)
     return volumes(out, 1)
 
 
@@ -222,9 +228,8 @@ def _weight_gradient(x: Tensor, weight: Tensor, grad: Tensor) -> Tensor:
         inputs, outputs = slices(x[n : n + 1]), slices(grad[n : n + 1])
         for k in range(3):
             first, last = max(0, 1 - k), min(depth, depth + 1 - k)
-            if first < last:
-                seen = inputs[first + k - 1 : last + k - 1]
-                total[:, :, k] += _gradients(outputs[first:last], seen, weight[:, :, k])[1]
+            seen = inputs[first + k - 1 : last + k - 1]
+            total[:, :, k] += _gradients(outputs[first:last], seen, weight[:, :, k])[1]
     return total.to(weight.dtype)
 
 
