@@ -73,7 +73,7 @@ def test_from_names():
         ({"a": BLACK, "b": {**RED, "parent": "c"}}, "class 'b' has the unknown parent 'c'"),
         ({"a": {**BLACK, "parent": "b"}, "b": {**RED, "parent": "a"}}, "class 'a' is its own ancestor"),
         ({"a": BLACK, "b/c": RED}, "class name 'b/c' may hold letters, digits"),
-        ({n: {**c, "background": True} for n, c in (("a", BLACK), ("b", RED))}, "more than one class is marked"),
+        ({n: {**c, "background": True} for n, c in (("a", BLACK), ("b", RED))}, "more than one class is"),
         ({"a": BLACK, "b": {**RED, "colour": 3}}, "Extra inputs are not permitted"),
         (None, "expected a [classes] table such as"),
         ({"a": 3, "b": 4}, "study.toml"),
