@@ -19,11 +19,11 @@ from typing import Any
 
 import lightning
 import torch
-from lightning.fabric.plugins.environments import LightningEnvironment
+from lightning.fabric.plugins.environments import LightningEnvironment  # type: ignore[attr-defined]
 from torch import nn
 
 from densem import __version__
-from densem.errors import VoxelSizeError
+from densem.errors import ConfigError, VoxelSizeError
 from densem.model import Model, TilePlan
 from densem.sampling import NONE, LabelledVolume, PatchSampler, TrainingSet
 from densem.schema import LabelSchema
@@ -142,6 +142,7 @@ class _Run:
         self.around = around
         self.state = RunState(job.seed)
         self.module = self._new_module()
+        _check_patches(recipe, self.module.network)
         self.loop = Loop(self.state, around)
 
     @classmethod
@@ -351,6 +352,16 @@ class _Run:
             self.loop.save(self.module)
         self.around.progress.close()
         self.around.metrics.close()
+
+
+def _check_patches(recipe: Recipe, network: nn.Module) -> None:
+    geometry: Any = network.geometry
+    for shape in recipe.patches.shapes:
+        if not geometry.accepts(shape):
+            raise ConfigError(
+                f"patches.shapes: expected sides (z, y, x) that are multiples of {geometry.multiple}, "
+                f"as {recipe.network.architecture} needs, found {shape}"
+            )
 
 
 def _check_voxel_sizes(volumes: Sequence[LabelledVolume]) -> None:

@@ -19,11 +19,16 @@ class Interruption:
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Interruption:
-        """Take over the signals; other threads than the main one cannot."""
+        """Remember whom the signals belonged to, and take them."""
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._ask)
+            self._before = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
+            self.take()
         return self
+
+    def take(self) -> None:
+        """Take the signals, also from Lightning, which would end a run on SIGTERM without a checkpoint."""
+        for number in self._before:
+            signal.signal(number, self._ask)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

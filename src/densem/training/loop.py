@@ -74,7 +74,8 @@ class Loop(lightning.Callback):
     # ---- hooks --------------------------------------------------------------------------------
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Start the clocks."""
+        """Take the signals back from Lightning and start the clocks."""
+        self.around.interruption.take()
         self._clock = self._line_clock = self._saved_clock = time.monotonic()
 
     def on_train_batch_start(

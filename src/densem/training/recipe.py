@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import tomli_w
+import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from densem import networks
@@ -148,8 +149,9 @@ class Recipe(_Section):
                 raise ConfigError(
                     f"{where}: network.config.{key} follows from the label schema; leave it out"
                 )
-        if self.network.config.get("filters") != AUTO:
-            self.build_network(2)
+        if not self.is_auto:
+            with torch.device("meta"):
+                self.build_network(2)
 
     def build_network(self, n_classes: int) -> Any:
         """The untrained network for that many classes."""
