@@ -41,7 +41,7 @@ class Donor:
         packing: distance between neighbouring cells over their size, per semi-axis.
         resin: grey of the empty resin around the cells.
         cytoplasm: mean grey of the cytoplasm; `cytoplasm_spread` is its spread between cells.
-        mottle: spread of the slow grey changes inside a cell.
+        mottle: spread of the grey changes inside a cell, over 400 nm and again over 130 nm.
         grain: spread of the fine cytoplasmic texture; `grain_nm` is its spacing.
         specks: depth of the small dark bodies in the cytoplasm; `speck_level` is how rare they are.
         membrane: how much darker a membrane is than what it bounds.
@@ -79,24 +79,24 @@ DONORS: dict[str, Donor] = {
         semi_axes_nm=(3200.0, 1500.0, 740.0),
         packing=(0.91, 0.91, 0.915),
         resin=0.845,
-        cytoplasm=0.51,
+        cytoplasm=0.505,
         cytoplasm_spread=0.06,
-        mottle=0.045,
+        mottle=0.040,
         grain=0.045,
         grain_nm=28.0,
-        specks=0.30,
+        specks=0.34,
         speck_level=0.3,
-        membrane=0.21,
+        membrane=0.185,
         blur_nm=(20.0, 8.0),
         noise=0.052,
         shot_noise=0.0045,
         section_spread=0.012,
         jitter_nm=4.0,
         mitochondrion=Content(0.0106, 125.0, 0.15, 0.16, 0.04),
-        alpha_granule=Content(0.068, 180.0, 0.30, 0.345, 0.055),
-        canalicular_vessel=Content(0.046, 88.0, 0.34, 0.83, 0.03),
-        dense_granule=Content(0.0027, 165.0, 0.12, 0.56, 0.05),
-        dense_granule_core=Content(0.0, 82.0, 0.15, 0.10, 0.02),
+        alpha_granule=Content(0.070, 205.0, 0.26, 0.345, 0.055),
+        canalicular_vessel=Content(0.047, 86.0, 0.32, 0.83, 0.03),
+        dense_granule=Content(0.0027, 175.0, 0.12, 0.56, 0.05),
+        dense_granule_core=Content(0.0, 84.0, 0.15, 0.10, 0.02),
     ),
     "b": Donor(
         semi_axes_nm=(2100.0, 1500.0, 900.0),

@@ -20,6 +20,8 @@ from densem.datasets.phantom.solids import Solid, hull
 from densem.datasets.phantom.tissue import Tissue
 
 _EDGE_NM = 14.0
+_SHADE_SHARE = 0.6
+"""How much of a cell's shade its organelles share."""
 _CELL, _VESSEL = SCHEMA["cell"].id, SCHEMA["canalicular_vessel"].id
 _MITOCHONDRION, _DENSE = SCHEMA["mitochondrion"].id, SCHEMA["dense_granule"].id
 _CORE = SCHEMA["dense_granule_core"].id
@@ -60,7 +62,7 @@ def _cytoplasm(cells: Outline, donor: Donor, seed: int, rays: Rays) -> np.ndarra
         return SmoothNoise(key_of(seed, word), (spacing[0], spacing[1], spacing[1]))(rays)
 
     grey = np.float32(donor.cytoplasm) + cells.shade
-    grey += np.float32(donor.mottle) * field("mottle", 500.0, 420.0)
+    grey += np.float32(donor.mottle) * (field("mottle", 500.0, 420.0) + field("curd", 160.0, 130.0))
     grey += np.float32(donor.grain) * field("grain", donor.grain_nm, donor.grain_nm)
     clusters = np.clip(0.35 + 0.65 * field("clusters", 600.0, 480.0), 0, 1.3)
     specks = np.clip(field("specks", 80.0, 58.0) - np.float32(donor.speck_level), 0, 1.1)
@@ -126,7 +128,10 @@ def _paint(canvas: _Canvas, organelle: Organelle, number: int, owner: int) -> No
     if organelle.label == _VESSEL:
         _paint_vessel(canvas, where, d, organelle.grey, within)
         return
-    canvas.blend(where, organelle.grey + _inner(canvas, organelle, where, d), _cover(d) * within)
+    shade = np.float32(_SHADE_SHARE) * canvas.cells.shade[where]
+    canvas.blend(
+        where, organelle.grey + shade + _inner(canvas, organelle, where, d), _cover(d, 22.0) * within
+    )
     if organelle.core is not None:
         _paint_core(canvas, organelle, number, owner)
 
@@ -159,7 +164,7 @@ def _paint_core(canvas: _Canvas, organelle: Organelle, number: int, owner: int) 
     where, d = reached
     body = canvas.organelles[where] == number
     canvas.claim(where, (d < 0) & body, _CORE, number, owner)
-    canvas.blend(where, canvas.donor.dense_granule_core.grey, _cover(d))
+    canvas.blend(where, canvas.donor.dense_granule_core.grey, _cover(d, 24.0))
 
 
 def draw(tissue: Tissue, donor: Donor, seed: int, rays: Rays) -> Drawing:

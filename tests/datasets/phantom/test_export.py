@@ -1,0 +1,63 @@
+import numpy as np
+import pytest
+import tifffile
+
+from densem.blocks import Box
+from densem.datasets.phantom import Phantom, PhantomConfig, write_phantom
+from densem.errors import ExistsError
+from densem.volumes import open_stack, open_volume
+
+CONFIG = PhantomConfig(shape=(14, 40, 270), voxel_size_nm=(40, 32, 30), seed=8, dense_granules=10)
+
+
+@pytest.fixture(scope="module")
+def truth():
+    phantom = Phantom(CONFIG)
+    return phantom.block(phantom.box)
+
+
+def test_volumes_hold_the_phantom(tmp_path, truth):
+    told = []
+    files = write_phantom(CONFIG, tmp_path / "p", progress=lambda done, total: told.append((done, total)))
+    assert [p.name for p in files] == ["image.zarr", "semantic.zarr", "cells.zarr", "organelles.zarr"]
+    for path, (name, values) in zip(files, truth.arrays().items(), strict=True):
+        volume = open_volume(path)
+        np.testing.assert_array_equal(volume.read(), values, err_msg=name)
+        assert volume.voxel_size_nm == (40, 32, 30)
+        assert PhantomConfig.parse(volume.provenance["phantom"]) == CONFIG
+    image, semantic = open_volume(files.image), open_volume(files.semantic)
+    assert image.intensity.mean == pytest.approx(truth.image.mean(), rel=0.01)
+    assert semantic.attributes["label_counts"]["1"] == (truth.semantic == 1).sum()
+    assert told == [(i, 4) for i in range(1, 5)]
+    assert sorted(p.name for p in (tmp_path / "p").iterdir()) == sorted(p.name for p in files)
+
+
+def test_tiff_files_hold_the_phantom(tmp_path, truth):
+    files = write_phantom(CONFIG, tmp_path, form="tiff")
+    np.testing.assert_array_equal(tifffile.imread(files.image), truth.image)
+    np.testing.assert_array_equal(tifffile.imread(files.organelles), truth.organelles)
+    colors = tifffile.imread(files.semantic)
+    assert colors.shape == (*CONFIG.shape, 4)
+    assert set(map(tuple, colors[truth.semantic == 6].tolist())) == {(245, 0, 203, 255)}
+    assert set(map(tuple, colors[truth.semantic == 0].tolist())) == {(0, 0, 0, 0)}
+    assert open_stack(files.image).voxel_size_nm == pytest.approx((40, 32, 30))
+
+
+def test_a_partial_annotation_as_tiff_holds_ids(tmp_path):
+    partial = CONFIG.model_copy(update={"labelled_cells": 1})
+    files = write_phantom(partial, tmp_path, form="tiff")
+    expected = Phantom(partial).annotated(Box.of_shape(CONFIG.shape)).semantic
+    assert 255 in expected
+    np.testing.assert_array_equal(tifffile.imread(files.semantic), expected)
+
+
+def test_what_is_there_is_not_replaced_unasked(tmp_path):
+    small = PhantomConfig(shape=(2, 40, 30), voxel_size_nm=(40, 40, 40))
+    (tmp_path / "cells.zarr").mkdir()
+    with pytest.raises(
+        ExistsError, match=r"cells\.zarr: exists already; give another folder or overwrite it"
+    ):
+        write_phantom(small, tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == ["cells.zarr"]
+    write_phantom(small, tmp_path, overwrite=True)
+    assert open_volume(tmp_path / "cells.zarr").shape == (2, 40, 30)
