@@ -101,6 +101,7 @@ def train(
         IntegrityError: if the run in the folder was started with something else.
     """
     _check_voxel_sizes(volumes)
+    _check_patches(recipe)
     asked = run_folder.identity(recipe, volumes, schema, seed, max_time)
     if not resume:
         run_folder.clear(folder)
@@ -142,7 +143,6 @@ class _Run:
         self.around = around
         self.state = RunState(job.seed)
         self.module = self._new_module()
-        _check_patches(recipe, self.module.network)
         self.loop = Loop(self.state, around)
 
     @classmethod
@@ -288,7 +288,8 @@ class _Run:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.state.seed)
             network = self.recipe.build_network(len(self.data.schema))
-        return TrainingModule(network.to(self.around.runtime.device), self.recipe)
+        runtime = self.around.runtime
+        return TrainingModule(network.to(runtime.device), self.recipe, runtime.dtype)
 
     def _validate(self, network: nn.Module) -> dict[str, Any]:
         assert self.job.validate is not None
@@ -354,8 +355,10 @@ class _Run:
         self.around.metrics.close()
 
 
-def _check_patches(recipe: Recipe, network: nn.Module) -> None:
-    geometry: Any = network.geometry
+def _check_patches(recipe: Recipe) -> None:
+    """Refuse patches the network cannot take; its width does not matter for that."""
+    with torch.device("meta"):
+        geometry = recipe.with_filters(1).build_network(2).geometry
     for shape in recipe.patches.shapes:
         if not geometry.accepts(shape):
             raise ConfigError(

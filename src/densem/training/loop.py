@@ -188,7 +188,8 @@ def flatten(values: dict[str, Any], prefix: str) -> dict[str, float]:
 
 
 def reestimate(network: nn.Module, around: Surroundings, patches: int) -> None:
-    """Batch statistics anew from that many unchanged patches."""
+    """Batch statistics anew from that many unchanged patches, on the device of the run."""
+    network.to(around.runtime.device)
     size = around.plain.config.batch
     images = (draw(around.plain, n).image.to(around.runtime.device) for n in range(-(-patches // size)))
     with around.runtime.autocast():

@@ -8,28 +8,39 @@ from torch import Tensor, nn
 
 from densem.training.averaging import AveragedWeights
 from densem.training.losses import Batch, loss_of
+from densem.training.orthogonal import OrthogonalMomentum
 from densem.training.recipe import Optimizer, Recipe
 
 
-def make_optimizer(network: nn.Module, config: Optimizer) -> torch.optim.Optimizer:
-    """The optimiser; biases and normalisation are not decayed."""
+def make_optimizer(network: nn.Module, config: Optimizer, dtype: torch.dtype) -> torch.optim.Optimizer:
+    """The optimiser; biases and normalisation are not decayed.
+
+    Args:
+        network: whose parameters it changes.
+        config: which and how.
+        dtype: in which it may multiply matrices.
+    """
+    settings = {"lr": config.lr, "betas": config.betas, "eps": config.eps}
+    if config.name == "muon":
+        return OrthogonalMomentum(
+            network.parameters(), weight_decay=config.weight_decay, dtype=dtype, **settings
+        )
     groups = [
         {"params": [p for p in network.parameters() if p.ndim > 1], "weight_decay": config.weight_decay},
         {"params": [p for p in network.parameters() if p.ndim <= 1], "weight_decay": 0.0},
     ]
-    kind = torch.optim.AdamW if config.name == "adamw" else torch.optim.Adam
-    return kind(groups, lr=config.lr, betas=config.betas, eps=config.eps)
+    return (torch.optim.AdamW if config.name == "adamw" else torch.optim.Adam)(groups, **settings)
 
 
 class TrainingModule(lightning.LightningModule):
     """One network in training, with its averaged weights."""
 
-    def __init__(self, network: nn.Module, recipe: Recipe) -> None:
+    def __init__(self, network: nn.Module, recipe: Recipe, dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
         self.network = network
         self.recipe = recipe
         self.averaged = AveragedWeights(network, recipe.schedule.ema)
-        self.optimizer = make_optimizer(network, recipe.optimizer)
+        self.optimizer = make_optimizer(network, recipe.optimizer, dtype)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of one batch."""

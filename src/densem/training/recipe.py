@@ -56,7 +56,9 @@ class Loss(ErrorWeights):
 class Optimizer(_Section):
     """How weights are changed."""
 
-    name: Literal["adamw", "adam"] = Field(default="adamw", description="algorithm")
+    name: Literal["adamw", "adam", "muon"] = Field(
+        default="adamw", description="algorithm; muon: orthogonalised momentum for kernels, Adam for the rest"
+    )
     lr: float = Field(default=2e-3, gt=0, description="largest learning rate")
     betas: tuple[float, float] = Field(default=(0.9, 0.999), description="decay of the moment estimates")
     eps: float = Field(default=1e-8, gt=0, description="added to the denominator")

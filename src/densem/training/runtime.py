@@ -39,6 +39,11 @@ class Runtime:
         """As Lightning calls it."""
         return "bf16-mixed" if self.bfloat16 else "32-true"
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """In which matrices are multiplied."""
+        return torch.bfloat16 if self.bfloat16 else torch.float32
+
     def autocast(self) -> torch.autocast:
         """The context in which a network is run."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16)

@@ -70,7 +70,8 @@ class RunState:
 def restore(module: TrainingModule, data: dict[str, Any]) -> None:
     """Put weights, averages, optimiser and random state back."""
     module.network.load_state_dict(data["network"])
-    module.averaged.values = data["averaged"]
+    for name, value in module.averaged.values.items():
+        value.copy_(data["averaged"][name])
     module.averaged.updates = data["updates"]
     module.optimizer.load_state_dict(data["optimizer"])
     torch.set_rng_state(data["random"])

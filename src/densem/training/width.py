@@ -53,7 +53,7 @@ def decide(recipe: Recipe, sampler: PatchSampler, budget: float | None, runtime:
 def step_seconds(recipe: Recipe, sampler: PatchSampler, runtime: Runtime) -> float:
     """Mean time of a training step of a fresh network."""
     network = recipe.build_network(len(sampler.training_set.schema)).to(runtime.device).train()
-    optimizer = make_optimizer(network, recipe.optimizer)
+    optimizer = make_optimizer(network, recipe.optimizer, runtime.dtype)
     batches = [
         type(b)(*(t.to(runtime.device) for t in b)) for b in (draw(sampler, n) for n in range(WARM + TIMED))
     ]
