@@ -104,7 +104,7 @@ def die_at(step, number, work):
     here, there = fork.Pipe()
     process = fork.Process(target=child, args=(there,))
     process.start()
-    process.join(60)
+    process.join(600)
     return process.exitcode, here.recv() if here.poll() else ""
 
 

@@ -20,16 +20,21 @@ def make_optimizer(network: nn.Module, config: Optimizer, dtype: torch.dtype) ->
         config: which and how.
         dtype: in which it may multiply matrices.
     """
-    settings = {"lr": config.lr, "betas": config.betas, "eps": config.eps}
     if config.name == "muon":
         return OrthogonalMomentum(
-            network.parameters(), weight_decay=config.weight_decay, dtype=dtype, **settings
+            network.parameters(),
+            lr=config.lr,
+            betas=config.betas,
+            eps=config.eps,
+            weight_decay=config.weight_decay,
+            dtype=dtype,
         )
     groups = [
         {"params": [p for p in network.parameters() if p.ndim > 1], "weight_decay": config.weight_decay},
         {"params": [p for p in network.parameters() if p.ndim <= 1], "weight_decay": 0.0},
     ]
-    return (torch.optim.AdamW if config.name == "adamw" else torch.optim.Adam)(groups, **settings)
+    kind = torch.optim.AdamW if config.name == "adamw" else torch.optim.Adam
+    return kind(groups, lr=config.lr, betas=config.betas, eps=config.eps)
 
 
 class TrainingModule(lightning.LightningModule):

@@ -55,7 +55,7 @@ class OrthogonalMomentum(torch.optim.Optimizer):
         self.multiplied_in = dtype
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One step for all parameters that have a gradient."""
         loss = None
         if closure is not None:
