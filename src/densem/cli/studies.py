@@ -117,6 +117,39 @@ def import_(
 
 
 @app.command()
+def phantom(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where the files go.", show_default=False)],
+    shape: Annotated[tuple[int, int, int], typer.Option(metavar="Z Y X", help="In voxels.")] = (24, 400, 400),
+    voxel_size: Annotated[
+        tuple[float, float, float], typer.Option(metavar="Z Y X", help="In nanometres.")
+    ] = (40.0, 10.0, 10.0),
+    donor: Annotated[str, typer.Option(help="a, or b: other contrast, texture and organelles.")] = "a",
+    seed: Annotated[int, typer.Option(help="Another seed gives other cells.")] = 0,
+    labelled_cells: Annotated[
+        int | None, typer.Option(help="Label only so many cells.", show_default="all")
+    ] = None,
+    dense_granules: Annotated[
+        float, typer.Option(help="Times as many dense granules as there really are.")
+    ] = 1.0,
+    form: Annotated[str, typer.Option(help="tiff, as a microscopist has them, or ome-zarr.")] = "tiff",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that are there.")] = False,
+) -> None:
+    """Make a synthetic volume of platelets with known truth: image, classes, cells and organelles."""
+    from densem.datasets.phantom import PhantomConfig, write_phantom
+
+    if form not in ("tiff", "ome-zarr"):
+        raise InputError(f"--form {form}: expected tiff or ome-zarr")
+    config = PhantomConfig.parse(
+        {"shape": shape, "voxel_size_nm": voxel_size, "donor": donor, "seed": seed,
+         "labelled_cells": labelled_cells, "dense_granules": dense_granules}
+    )  # fmt: skip
+    with bar("Making the phantom") as progress:
+        files = write_phantom(config, folder, "tiff" if form == "tiff" else "ome-zarr", overwrite, progress)
+    for path in files:
+        typer.echo(path)
+
+
+@app.command()
 def info(
     path: Annotated[
         Path,

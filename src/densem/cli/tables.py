@@ -52,7 +52,7 @@ def print_scores(scores: dict[str, Any]) -> None:
 
     rows = [
         {"class": name, "IoU": _score(row.get("iou")), "precision": _score(row.get("precision")),
-         "recall": _score(row.get("recall")), "voxels": row.get("voxels")}
+         "recall": _score(row.get("recall")), "true voxels": row.get("truth")}
         for name, row in scores["classes"].items()
     ]  # fmt: skip
     console = Console(highlight=False)

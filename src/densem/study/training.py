@@ -64,14 +64,13 @@ def train_model(study: Study, request: TrainRequest) -> Iterator[str]:
     Yields:
         Lines for the user: what was decided, and at the end how good the model is.
     """
-    from densem.training import LabelledVolume, train
-    from densem.training.recipe import Recipe
-
-    recipe = Recipe.load(request.recipe, request.overrides)
-    name = request.name or _free_name(study, Path(request.recipe).stem)
-    check_name(name, "model")
+    name = check_name(request.name or _free_name(study, Path(request.recipe).stem), "model")
     if name in study.manifest.models:
         raise ExistsError(f"study {study.name}: there is a model {name!r} already; give another --name")
+    from densem.sampling import LabelledVolume
+    from densem.training import Recipe, train
+
+    recipe = Recipe.load(request.recipe, request.overrides)
     learn = [_labelled(study, n) for n in _chosen(study, request.volumes)]
     judge = [_labelled(study, n) for n in study.names("eval") if n not in {v.name for v in learn}]
     if not judge:
@@ -101,7 +100,7 @@ def train_model(study: Study, request: TrainRequest) -> Iterator[str]:
 
 def _outcome(study: Study, name: str, result: Any) -> Iterator[str]:
     if result.restarts:
-        yield f"The run collapsed {result.restarts} time(s) and was started again with another seed."
+        yield f"The run collapsed {len(result.restarts)} time(s) and was started again with another seed."
     yield (
         f"Model {name} ({result.model.id}): MIoU {result.score:.3f} on the eval volume "
         f"at step {result.best_step}."
