@@ -55,13 +55,22 @@ def recipes(
     name: Annotated[str | None, typer.Argument(metavar="[RECIPE]", help="Print this one whole.")] = None,
 ) -> None:
     """List the packaged recipes, or print one to start your own from."""
-    from densem.training.recipe import packaged, read_packaged
+    import tomllib
+    from importlib import resources
 
-    if name is not None:
-        typer.echo(read_packaged(name))
+    from densem.errors import NotFoundError, nearest
+
+    folder = resources.files("densem") / "training" / "recipes"
+    found = {
+        f.name.removesuffix(".toml"): f.read_text() for f in folder.iterdir() if f.name.endswith(".toml")
+    }
+    if name is None:
+        for key in sorted(found):
+            typer.echo(f"{key:<26} {tomllib.loads(found[key]).get('description', '')}")
         return
-    for key, sentence in packaged().items():
-        typer.echo(f"{key:<24} {sentence}")
+    if name not in found:
+        raise NotFoundError(f"recipe {name!r}: no packaged recipe of that name.{nearest(name, list(found))}")
+    typer.echo(found[name])
 
 
 @app.command()
