@@ -27,6 +27,7 @@ from densem.networks.geometry import Kernel
 
 Normalization = Literal["none", "batch"]
 
+_HALF = (torch.bfloat16, torch.float16)
 _SMALL_FOR_ONEDNN = 20480
 
 
@@ -128,7 +129,8 @@ class Convolution(nn.Module):
         x = self.convolution(x)
         if self.normalization is not None:
             x = self.normalization(x)
-        return F.relu_(x)
+        # In place only for prediction: autograd copies a view that is changed, and what comes is one.
+        return F.relu(x) if torch.is_grad_enabled() else F.relu_(x)
 
 
 def convolution(c_in: int, c_out: int, kernel: Kernel, *, bias: bool = True) -> nn.Conv2d | nn.Conv3d:
@@ -169,16 +171,13 @@ def convolve_volume(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     Returns:
         (N, f, Z, Y, X), channels last in memory.
     """
-    n, c, z, y, _ = x.shape
+    n, c, z = x.shape[:3]
     if z == 1:
         return volumes(F.conv2d(slices(x), weight[:, :, 1], bias, padding=1), n)
     if c == 1:
         return _convolve_stacked(x, weight, bias)
-    if x.device.type == "cpu":
-        if n == 1 and c * z * y <= _SMALL_FOR_ONEDNN and x.dtype == torch.float32:
-            return _convolve_summed(x, weight, bias)
-        if x.dtype in (torch.bfloat16, torch.float16) and torch.is_grad_enabled():
-            return _SafeGradient.apply(x, weight, bias)  # type: ignore[no-untyped-call]
+    if x.device.type == "cpu" and (x.dtype in _HALF or _leaves_onednn(x)):
+        return _SlicedGradient.apply(x, weight, bias)  # type: ignore[no-untyped-call]
     return channels_last(F.conv3d(x, weight, bias, padding=1))
 
 
@@ -200,24 +199,38 @@ def _convolve_summed(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return volumes(out, 1)
 
 
-class _SafeGradient(torch.autograd.Function):
-    """`conv3d` whose weight gradient comes from 2D convolutions."""
+def _leaves_onednn(x: Tensor) -> bool:
+    """Whether torch would not give `conv3d` of this input to oneDNN."""
+    n, c, z, y, _ = x.shape
+    return n == 1 and c * z * y <= _SMALL_FOR_ONEDNN and x.dtype == torch.float32
+
+
+class _SlicedGradient(torch.autograd.Function):
+    """A 3x3x3 convolution of two slices or more whose weight gradient comes from 2D convolutions."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         ctx.save_for_backward(x, weight)
-        return channels_last(F.conv3d(x, weight, bias, padding=1))
+        return _plain(x, weight, bias)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         x, weight = ctx.saved_tensors
         grad = channels_last(grads[0])
         needs_x, needs_weight, needs_bias = ctx.needs_input_grad
+        mirrored = channels_last(weight.flip((2, 3, 4)).transpose(0, 1))
         return (
-            _gradients(grad, x, weight)[0] if needs_x else None,
+            _plain(grad, mirrored, None) if needs_x else None,
             _weight_gradient(x, weight, grad) if needs_weight else None,
             grad.sum((0, 2, 3, 4), dtype=torch.float32).to(grad.dtype) if needs_bias else None,
         )
+
+
+def _plain(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """The convolution itself, summed or by `conv3d`."""
+    if _leaves_onednn(x):
+        return _convolve_summed(x, weight, bias)
+    return channels_last(F.conv3d(x, weight, bias, padding=1))
 
 
 def _weight_gradient(x: Tensor, weight: Tensor, grad: Tensor) -> Tensor:
@@ -229,18 +242,17 @@ def _weight_gradient(x: Tensor, weight: Tensor, grad: Tensor) -> Tensor:
         for k in range(3):
             first, last = max(0, 1 - k), min(depth, depth + 1 - k)
             seen = inputs[first + k - 1 : last + k - 1]
-            total[:, :, k] += _gradients(outputs[first:last], seen, weight[:, :, k])[1]
+            total[:, :, k] += _planar_weight_gradient(outputs[first:last], seen, weight[:, :, k])
     return total.to(weight.dtype)
 
 
-def _gradients(grad: Tensor, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Gradient by the input of a 3D convolution, or by the weights of a 2D one; the other is undefined."""
-    rank = weight.dim() - 2
-    one, wanted = [1] * rank, [rank == 3, rank == 2, False]
-    found = torch.ops.aten.convolution_backward(
-        grad, x, weight, None, one, one, one, False, [0] * rank, 1, wanted
+def _planar_weight_gradient(grad: Tensor, x: Tensor, weight: Tensor) -> Tensor:
+    """Gradient (f, c, 3, 3) of a zero-padded 3x3 convolution of (N, c, Y, X)."""
+    one, wanted = [1, 1], [False, True, False]
+    found: tuple[Tensor, ...] = torch.ops.aten.convolution_backward(
+        grad, x, weight, None, one, one, one, False, [0, 0], 1, wanted
     )
-    return found[0], found[1]
+    return found[1]
 
 
 def _lay_out(module: nn.Conv2d | nn.Conv3d | nn.ConvTranspose2d, memory: torch.memory_format) -> None:
