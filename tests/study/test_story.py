@@ -1,0 +1,116 @@
+"""The story of the README, told through the command line on a volume that trains in seconds."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from sklearn.metrics import jaccard_score
+
+from densem.cli.app import run
+from densem.study import Study
+from densem.volumes import open_volume
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory, phantom_files, tiny_recipe):
+    """A study with two volumes, a model, and a prediction."""
+    folder = tmp_path_factory.mktemp("story") / "platelets"
+    assert run(["new", str(folder), "--schema", "platelet"]) == 0
+    files = ["--image", str(phantom_files.image), "--labels", str(phantom_files.semantic)]
+    common = [*files, "--palette", "platelet-em", "--voxel-size", "40", "10", "10"]
+    assert run(["import", str(folder), "train", *common, "--role", "train", "--slices", "0:3"]) == 0
+    assert run(["import", str(folder), "eval", *common, "--role", "eval", "--slices", "3:5"]) == 0
+    assert run(["train", str(folder), "--recipe", str(tiny_recipe), "--name", "first"]) == 0
+    assert run(["predict", str(folder), "--model", "first", "--volume", "eval"]) == 0
+    return folder
+
+
+def test_the_story_ends_with_scores_and_a_page(told, capsys):
+    assert run(["evaluate", str(told), "--prediction", "first-eval", "--json"]) == 0
+    scores = json.loads(capsys.readouterr().out)
+    truth = open_volume(told / "annotations/eval/semantic.zarr").read().ravel()
+    labels = open_volume(told / "predictions/first-eval/classes.zarr").read().ravel()
+    present = sorted(set(truth) | set(labels))
+    expected = jaccard_score(truth, labels, labels=present, average="macro", zero_division=0)
+    assert scores["miou"] == pytest.approx(expected, abs=1e-9)
+    page = (told / "reports/first-eval.html").read_text()
+    assert "platelets: first-eval" in page
+    assert "http://" not in page.replace("http://www.w3.org", "")
+    assert (told / "predictions/first-eval/scores-labelled.json").exists()
+
+
+def test_the_lineage_is_kept(told, capsys):
+    assert run(["info", str(told), "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["models"][0]["trained on"] == "train"
+    assert facts["predictions"][0]["volume"] == "eval"
+    classes = open_volume(told / "predictions/first-eval/classes.zarr")
+    study = Study.open(told)
+    assert classes.provenance["model_id"] == study.manifest.models["first"].id
+    assert classes.voxel_size_nm == (40.0, 10.0, 10.0)
+    assert run(["info", str(told / "models/first"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["id"] == study.manifest.models["first"].id
+
+
+def test_predicting_without_a_study_gives_the_same_labels(told, tmp_path):
+    volume, output = told / "volumes/eval.zarr", tmp_path / "out"
+    model = str(told / "models/first")
+    assert run(["predict", "--input", str(volume), "--model", model, "--output", str(output)]) == 0
+    inside = open_volume(told / "predictions/first-eval/classes.zarr").read()
+    assert np.array_equal(open_volume(output / "classes.zarr").read(), inside)
+
+
+def test_an_ensemble_with_flips_is_one_prediction(told):
+    arguments = ["--model", "first", "--model", str(told / "models/first"), "--volume", "eval"]
+    assert run(["predict", str(told), *arguments, "--flips", "yx", "--name", "both"]) == 0
+    assert run(["evaluate", str(told), "--prediction", "both", "--protocol", "cells"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["predict", "STUDY", "--model", "frist", "--volume", "eval"], "no model 'frist'. Did you mean 'first'?"),
+        (["predict", "STUDY", "--model", "first", "--volume", "evla"], "no volume 'evla'. Did you mean 'eval'?"),
+        (["predict", "STUDY", "--model", "first", "--volume", "eval"], "--overwrite"),
+        (["predict", "STUDY", "--model", "first", "--volume", "eval", "--context", "some"], "expected practical, exact"),
+        (["predict", "STUDY", "--model", "first", "--volume", "eval", "--flips", "q"], "axes of z, y, x"),
+        (["predict", "STUDY", "--model", "first", "--volume", "eval", "--save", "logits"], "probabilities or entropy"),
+        (["predict", "STUDY", "--model", "first", "--volume", "eval", "--name", "../x"], "prediction name '../x'"),
+        (["evaluate", "STUDY", "--prediction", "first-evl"], "Did you mean 'first-eval'?"),
+        (["evaluate", "STUDY", "--prediction", "first-eval", "--protocol", "cell"], "Did you mean 'cells'?"),
+        (["train", "STUDY", "--recipe", "defalt"], "Did you mean 'default'?"),
+        (["train", "STUDY", "--name", "first"], "there is a model 'first' already"),
+        (["train", "STUDY", "--set", "patches.rair=1"], "patches.rare"),
+        (["train", "STUDY", "--volumes", "trian"], "Did you mean 'train'?"),
+        (["recipes", "defalt"], "Did you mean 'default'?"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_one_line(told, capsys, arguments, message):
+    before = sorted(p.name for p in (told / "predictions").iterdir())
+    assert run([str(told) if a == "STUDY" else a for a in arguments]) == 2
+    said = capsys.readouterr().err.strip().splitlines()
+    assert len(said) == 1
+    assert message in said[0]
+    assert sorted(p.name for p in (told / "predictions").iterdir()) == before
+
+
+def test_a_volume_without_labels_cannot_be_scored_or_learnt_from(told, tmp_path, phantom_files, capsys):
+    folder = tmp_path / "copy"
+    shutil.copytree(told, folder)
+    assert run(["remove", str(folder), "eval", "--labels-only", "--yes"]) == 0
+    assert run(["evaluate", str(folder), "--prediction", "first-eval"]) == 2
+    assert "has no labels to compare with" in capsys.readouterr().err
+    assert run(["train", str(folder), "--volumes", "eval"]) == 2
+    assert "has no labels to learn from" in capsys.readouterr().err
+
+
+def test_without_an_eval_volume_slices_are_held_out(told, tmp_path, tiny_recipe, capsys):
+    folder = tmp_path / "copy"
+    shutil.copytree(told, folder)
+    assert run(["role", str(folder), "eval", "test"]) == 0
+    capsys.readouterr()
+    assert run(["train", str(folder), "--recipe", str(tiny_recipe)]) == 0
+    said = capsys.readouterr().out
+    assert "the last fifth of the labelled slices of train (slices 2 to 2) is held out" in said
+    assert "Model tiny-1 " in said
