@@ -9,7 +9,14 @@ from densem.errors import ConfigError, ExistsError, IntegrityError, NotFoundErro
 from densem.model import Ensemble, Model, TilePlan
 from densem.schema import LabelSchema
 
-CONFIG = {"n_classes": 3, "filters": 2, "depth": 1, "volumetric_scales": [0], "pyramid": [1], "normalization": "batch"}
+CONFIG = {
+    "n_classes": 3,
+    "filters": 2,
+    "depth": 1,
+    "volumetric_scales": [0],
+    "pyramid": [1],
+    "normalization": "batch",
+}
 SIZE = (40.0, 10.0, 5.0)
 
 
@@ -59,7 +66,9 @@ def test_an_edited_model_toml_is_refused(tmp_path):
     make().save(tmp_path / "m")
     path = tmp_path / "m/model.toml"
     path.write_text(path.read_text().replace("40.0", "41.0"))
-    with pytest.raises(IntegrityError, match=r"expected id \w+, found \w+: model\.toml or the weights were changed"):
+    with pytest.raises(
+        IntegrityError, match=r"expected id \w+, found \w+: model\.toml or the weights were changed"
+    ):
         Model.load(tmp_path / "m")
 
 
@@ -79,7 +88,7 @@ def test_cut_off_weights_are_refused(tmp_path, keep):
     path = tmp_path / "m/weights.safetensors"
     data = path.read_bytes()
     path.write_bytes(data[: int(keep * len(data)) if keep < 1 else keep])
-    with pytest.raises(IntegrityError, match="do not fit model.toml or are damaged"):
+    with pytest.raises(IntegrityError, match=r"do not fit model\.toml or are damaged"):
         Model.load(tmp_path / "m")
 
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from densem.blocks import Box
-    from densem.evaluation import contingency, scores
+    from densem.evaluation.contingency import contingency
+    from densem.evaluation.voxels import scores
     from densem.inference import PredictOptions, predict
     from densem.model import Ensemble, Model
     from densem.schema import LabelSchema

@@ -130,7 +130,8 @@ class Model:
         part.mkdir(parents=True)
         state = {k: v.detach().contiguous().cpu() for k, v in self.network.state_dict().items()}
         save_file(state, part / "weights.safetensors")
-        record = {"densem": __version__, "id": _identity(self.describe(), _hash_weights(state)), **self.describe()}
+        identity = _identity(self.describe(), _hash_weights(state))
+        record = {"densem": __version__, "id": identity, **self.describe()}
         (part / "model.toml").write_text(tomli_w.dumps(record))
         if (folder / "training").exists():
             shutil.copytree(folder / "training", part / "training")
@@ -165,14 +166,15 @@ class Model:
         except (SafetensorError, RuntimeError, OSError) as error:
             line = str(error).splitlines()[0]
             raise IntegrityError(
-                f"{folder}: the weights do not fit model.toml or are damaged ({line}); copy the model anew or train again"
+                f"{folder}: the weights do not fit model.toml or are damaged ({line}); "
+                "copy the model anew or train again"
             ) from None
         except (KeyError, TypeError, ValidationError) as error:
             raise ConfigError(f"{folder / 'model.toml'}: missing or wrong entry: {error}") from None
         if model.id != record.get("id"):
             raise IntegrityError(
-                f"{folder}: expected id {record.get('id')}, found {model.id}: model.toml or the weights were changed "
-                "after training; copy the model anew or train again"
+                f"{folder}: expected id {record.get('id')}, found {model.id}: model.toml or the weights "
+                "were changed after training; copy the model anew or train again"
             )
         return model
 
@@ -192,8 +194,8 @@ class Ensemble:
                 )
             if not _close(other.voxel_size_nm, first.voxel_size_nm):
                 raise VoxelSizeError(
-                    f"ensemble: models {first.name!r} and {other.name!r} were trained at different voxel sizes "
-                    f"({first.voxel_size_nm} and {other.voxel_size_nm} nm)"
+                    f"ensemble: models {first.name!r} and {other.name!r} were trained at different voxel "
+                    f"sizes ({first.voxel_size_nm} and {other.voxel_size_nm} nm)"
                 )
         self.members = tuple(members)
 
@@ -240,14 +242,17 @@ class Ensemble:
 def _read_record(folder: Path) -> dict[str, Any]:
     path = folder / "model.toml"
     if not path.is_file():
-        raise NotFoundError(f"{folder}: no model there (expected a folder with model.toml and weights.safetensors)")
+        raise NotFoundError(
+            f"{folder}: no model there (expected a folder with model.toml and weights.safetensors)"
+        )
     try:
         record = tomllib.loads(path.read_text())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not a TOML file: {error}") from None
     if record.get("format") != FORMAT:
         raise ConfigError(
-            f"{path}: expected format = {FORMAT}, found {record.get('format')!r}; it was written by another version of densem"
+            f"{path}: expected format = {FORMAT}, found {record.get('format')!r}; "
+            "it was written by another version of densem"
         )
     return record
 

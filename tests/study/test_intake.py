@@ -33,7 +33,9 @@ def bring(study, name="v", **request):
 
 
 def state(study):
-    return sorted(str(p.relative_to(study.folder)) for p in study.folder.rglob("*") if p.name != ".study.lock")
+    return sorted(
+        str(p.relative_to(study.folder)) for p in study.folder.rglob("*") if p.name != ".study.lock"
+    )
 
 
 def test_image_labels_and_instances_come_in_together(study, files):
@@ -65,7 +67,11 @@ def test_slices_cut_both_and_labels_of_the_part_are_taken_whole(study, files):
 @pytest.mark.parametrize(
     ("labels", "error", "message"),
     [
-        (np.zeros((5, 12, 16), np.uint8), ShapeError, r"expected labels of 5 x 12 x 17 voxels .*found 5 x 12 x 16"),
+        (
+            np.zeros((5, 12, 16), np.uint8),
+            ShapeError,
+            r"expected labels of 5 x 12 x 17 voxels .*found 5 x 12 x 16",
+        ),
         (np.full(SHAPE, 7, np.uint8), SchemaError, r"found 7 \(1020 voxels\)"),
     ],
 )
@@ -139,7 +145,7 @@ def test_what_is_missing_is_named(study, files):
         bring(study)
     with pytest.raises(NotFoundError, match="there is no volume 'v' to add labels to"):
         bring(study, labels=folder / "labels.tif")
-    with pytest.raises(InputError, match="volume name '../v'"):
+    with pytest.raises(InputError, match=r"volume name '\.\./v'"):
         bring(study, "../v", image=folder / "image.tif", voxel_size_nm=SIZE)
     assert not (study.folder.parent / "v.zarr").exists()
 

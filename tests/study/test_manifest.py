@@ -12,7 +12,9 @@ def manifest():
     return Manifest(
         name="m",
         schema_=LabelSchema.from_names(["inside", "membrane"]),
-        volumes={"a": VolumeEntry(role="train", image="volumes/a.zarr", semantic="annotations/a/semantic.zarr")},
+        volumes={
+            "a": VolumeEntry(role="train", image="volumes/a.zarr", semantic="annotations/a/semantic.zarr")
+        },
     )
 
 
@@ -29,9 +31,13 @@ def test_a_role_with_a_typo_names_the_nearest(tmp_path):
     path = tmp_path / "study.toml"
     manifest().write(path)
     path.write_text(path.read_text().replace('role = "train"', 'role = "trian"'))
-    with pytest.raises(ConfigError, match=r"entry volumes\.a\.role: .*found 'trian'\. Did you mean 'train'\?"):
+    with pytest.raises(
+        ConfigError, match=r"entry volumes\.a\.role: .*found 'trian'\. Did you mean 'train'\?"
+    ):
         Manifest.read(path)
-    with pytest.raises(ConfigError, match=r"--role evl: expected one of train, eval, .* Did you mean 'eval'\?"):
+    with pytest.raises(
+        ConfigError, match=r"--role evl: expected one of train, eval, .* Did you mean 'eval'\?"
+    ):
         check_role("evl")
 
 
@@ -56,7 +62,7 @@ def test_no_study_says_how_to_make_one(tmp_path):
 
 @pytest.mark.parametrize("name", ["../x", "a/b", "", ".hidden", "-x", "a b", "x" * 101, "/etc"])
 def test_names_that_could_leave_the_study_are_refused(name):
-    with pytest.raises(InputError, match="volume name .*expected letters, digits"):
+    with pytest.raises(InputError, match=r"volume name .*expected letters, digits"):
         check_name(name, "volume")
 
 
@@ -64,7 +70,12 @@ def test_an_error_inside_a_change_leaves_the_file_as_it_was(tmp_path):
     path = tmp_path / "study.toml"
     manifest().write(path)
     before = path.read_bytes()
-    with pytest.raises(RuntimeError), locked(path) as changed:
-        changed.volumes.clear()
-        raise RuntimeError
+
+    def change():
+        with locked(path) as changed:
+            changed.volumes.clear()
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        change()
     assert path.read_bytes() == before

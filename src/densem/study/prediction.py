@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from densem import __version__
 from densem.errors import ConfigError, ExistsError, InputError, NotFoundError
 from densem.study.manifest import PredictionEntry, check_name, locked
@@ -94,16 +96,17 @@ def _model(study: Study, word: str) -> Any:
 def _options(request: PredictRequest) -> Any:
     from densem.inference import PredictOptions
 
-    return PredictOptions(
-        context=parse_context(request.context),
-        flips=parse_flips(request.flips),
-        save=parse_save(request.save),
-        resample=request.resample,
-        precision=request.precision,
-        device=request.device,
-        workers=request.workers,
-        overwrite=request.overwrite,
-    )
+    facts = {
+        "context": parse_context(request.context),
+        "flips": parse_flips(request.flips),
+        "save": parse_save(request.save),
+        **{k: getattr(request, k) for k in ("resample", "precision", "device", "workers", "overwrite")},
+    }
+    try:
+        return PredictOptions.model_validate(facts)
+    except ValidationError as error:
+        row = error.errors()[0]
+        raise ConfigError(f"--{row['loc'][0]} {row['input']}: {row['msg']}") from None
 
 
 def parse_context(text: str) -> Any:

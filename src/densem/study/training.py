@@ -261,7 +261,7 @@ def probe_boxes(volume: Labelled, limit: int) -> list[Box]:
     corners = [
         tuple(round(f * (n - s)) for f, n, s in zip(fs, volume.image.shape, side, strict=True)) for fs in turn
     ]
-    boxes = [Box(c, (c[0] + side[0], c[1] + side[1], c[2] + side[2])) for c in dict.fromkeys(corners)]  # type: ignore[arg-type]
+    boxes = [Box(c, (c[0] + side[0], c[1] + side[1], c[2] + side[2])) for c in dict.fromkeys(corners)]
     kept = [b for b in boxes if (volume.labels.read(b) != UNLABELLED).any()]
     return kept or boxes[:1]
 
