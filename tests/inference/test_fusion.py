@@ -72,7 +72,7 @@ def test_an_ensemble_is_the_mean_of_its_members(volume):
     members = [
         make_model(seed=s, config=c, name=c) for s, c in enumerate(("whole-family", "planar", "no-pyramid"))
     ]
-    options = EXACT.model_copy(update={"core": (4, 16, 24)})
+    options = EXACT.model_copy(update={"core": (6, 32, 40)})
     found = predict_box(Ensemble(members), volume, options=options)
     expected = np.mean([whole_pass(m, volume) for m in members], axis=0)
     np.testing.assert_allclose(found, expected, atol=1e-5)
@@ -81,7 +81,7 @@ def test_an_ensemble_is_the_mean_of_its_members(volume):
 @pytest.mark.parametrize("flips", ["yx", "zyx", "z"])
 def test_flips_equal_flipping_by_hand(model, flips):
     volume = make_volume((7, 30, 44))
-    found = predict_box(model, volume, options=EXACT.model_copy(update={"flips": flips, "core": (4, 16, 24)}))
+    found = predict_box(model, volume, options=EXACT.model_copy(update={"flips": flips, "core": (4, 16, 44)}))
     axes = ["zyx".index(f) for f in flips]
     members = []
     for n in range(2 ** len(axes)):

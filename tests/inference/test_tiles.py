@@ -35,7 +35,7 @@ tilings = st.builds(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(tilings)
 def test_a_window_is_a_cut_out_of_the_padded_volume(tiling):
     rng = np.random.default_rng(1)
@@ -55,7 +55,7 @@ def test_a_window_is_a_cut_out_of_the_padded_volume(tiling):
     assert (written == 1).all()
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(tilings)
 def test_a_window_holds_the_context_or_ends_with_the_volume(tiling):
     for core in tiling.grid:
@@ -68,7 +68,7 @@ def test_a_window_holds_the_context_or_ends_with_the_volume(tiling):
             assert after >= min(tiling.context[axis], end - core.stop[axis])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(tilings, st.integers(0, 2**31))
 def test_what_is_read_together_holds_every_window(tiling, seed):
     rng = np.random.default_rng(seed)
@@ -92,9 +92,9 @@ PLAN = TilePlan(core=(16, 128, 128), exact=(12, 80, 80))
     ("shape", "core"),
     [
         ((1000, 4000, 4000), (16, 128, 128)),  # nothing to gain
-        ((24, 512, 512), (24, 128, 128)),  # all of z in one tile instead of two
+        ((24, 512, 512), (24, 256, 256)),  # all of z in one tile instead of two leaves room in y and x
         ((50, 128, 128), (50, 128, 128)),
-        ((2, 1000, 1100), (2, 504, 552)),  # thin: wider tiles in the same memory
+        ((2, 1000, 1100), (2, 1000, 1104)),  # thin: one tile in the same memory
         ((5, 40, 60), (5, 40, 64)),
     ],
 )
@@ -102,7 +102,7 @@ def test_fitted_tiles_literally(shape, core):
     assert Tiling.fit(PLAN, PLAN.exact, (1, 8, 8), shape).core == core
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.tuples(st.integers(1, 300), st.integers(1, 900), st.integers(1, 900)))
 def test_fitted_windows_are_no_larger_than_the_plans_and_read_no_more(shape):
     fitted = Tiling.fit(PLAN, PLAN.exact, (1, 8, 8), shape)

@@ -6,6 +6,7 @@ confidence round(255 p_max), entropy round(255 H / ln C).
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
 from collections.abc import Sequence
@@ -62,7 +63,7 @@ class Fusion:
         Raises:
             InputError: if they are not finite; names the tile.
         """
-        with torch.inference_mode():
+        with torch.inference_mode(), _exact_arithmetic(self.runtime.device):
             x = torch.from_numpy(image)[None, None].to(self.runtime.device, self.runtime.dtype)
             total: Tensor | None = None
             for network, axes in itertools.product(self.networks, self.flips):
@@ -81,6 +82,16 @@ class Fusion:
         logits = network(x.flip(axes) if axes else x)["semantic"][0]
         logits = logits.flip(axes) if axes else logits
         return torch.softmax(logits[:, *window.inside].float(), dim=0)
+
+
+def _exact_arithmetic(device: str) -> contextlib.AbstractContextManager[None]:
+    """On a graphics card: full fp32 products, and the same algorithm for the same shape."""
+    if not device.startswith("cuda"):
+        return contextlib.nullcontext()
+    flags: contextlib.AbstractContextManager[None] = torch.backends.cudnn.flags(
+        enabled=True, benchmark=False, deterministic=True, allow_tf32=False
+    )
+    return flags
 
 
 def subsets(flips: str) -> tuple[tuple[int, ...], ...]:

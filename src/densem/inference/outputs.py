@@ -191,17 +191,21 @@ class Outputs:
         }
         return int(math.prod(self.shape) * sum(of_a_voxel[n] for n in self.names))
 
-    def check_disk(self) -> None:
+    def check_disk(self, share: float = 1.0) -> None:
         """Refuse to start where the outputs might not fit.
+
+        Args:
+            share: of the volume that is still to be written.
 
         Raises:
             ResourceError: with what is needed and what is free.
         """
         where = next(p for p in (self.folder, *self.folder.parents) if p.exists())
         free = int(psutil.disk_usage(str(where)).free)
-        if self.largest_size > free:
+        needed = share * self.largest_size
+        if needed > free:
             raise ResourceError(
-                f"{self.folder}: the prediction may need up to {self.largest_size / 1e9:.1f} GB "
+                f"{self.folder}: the prediction may need up to {needed / 1e9:.1f} GB "
                 f"({', '.join(self.names)}), {free / 1e9:.1f} GB are free there; "
                 "free some space or write elsewhere"
             )

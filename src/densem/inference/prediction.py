@@ -119,13 +119,15 @@ def _predict_resampled(
     stage = folder / STAGE
     seen = at_size(volume, ensemble.voxel_size_nm, TOLERANCE)
     inner = _Prediction.prepare(ensemble, seen, stage, options.model_copy(update={"overwrite": False}))
+    outputs = Outputs(folder, options.outputs, volume.shape, inner.outputs.layout, ensemble.schema)
     if is_finished(stage):
         inner.journal.begin(inner.plan())
         found = Prediction(stage, open_volume(inner.outputs.path("classes")))
     else:
+        outputs.check_disk()
         found = inner.run(on_progress, provenance)
-    outputs = Outputs(folder, options.outputs, volume.shape, inner.outputs.layout, ensemble.schema)
-    bring_back(inner.outputs, outputs, volume, found.classes.attributes)
+    with inner.journal.lock():
+        bring_back(inner.outputs, outputs, volume, found.classes.attributes)
     shutil.rmtree(stage)
     return replace(found, folder=folder, classes=open_volume(outputs.path("classes")))
 
@@ -150,8 +152,7 @@ class _Prediction:
         layout = layout_for(labeller.tiling.core, volume.shape)
         outputs = Outputs(folder, options.outputs, volume.shape, layout, ensemble.schema)
         journal = Journal(folder / "journal")
-        known = None if options.overwrite else journal.plan()
-        block = options.block or (triple(known["block"]) if known and "block" in known else layout.shard)
+        block = options.block or _block_of(journal, layout, options)
         blocks = Grid(volume.shape, check_block(block, layout, volume.shape))
         check_memory(blocks, len(ensemble.schema) if "probabilities" in options.save else 0)
         return cls(ensemble, labeller, outputs, journal, options, blocks)
@@ -177,6 +178,8 @@ class _Prediction:
         found = compare(self.labeller.volume.name, self.labeller.intensity, self.ensemble.fingerprint)
         for text in found:
             warnings.warn(text, DensemWarning, stacklevel=3)
+        _refuse_finished(self.outputs.folder, self.options)
+        self.outputs.check_disk(self._missing_share())
         with self.journal.lock():
             self.begin()
             report = self.work(on_progress)
@@ -190,11 +193,15 @@ class _Prediction:
         if self.options.overwrite:
             remove(outputs.folder)
             journal.forget()
-        _refuse_finished(outputs.folder, self.options)
-        outputs.check_disk()
         if not (journal.begin(self.plan()) and outputs.begun):
             journal.keep(set())
             outputs.create()
+
+    def _missing_share(self) -> float:
+        if self.options.overwrite or self.journal.plan() != self.plan():
+            return 1.0
+        done = sum(self.blocks.box(i).size for i in self.journal.done())
+        return 1 - done / self.labeller.volume.box.size
 
     def work(self, on_progress: Progress | None) -> Report:
         """Do the missing blocks; those the journal knows are compared with the disk first."""
@@ -205,11 +212,9 @@ class _Prediction:
                 if self.outputs.holds(self.blocks.box(i), r["digests"])
             }
         )
-        if self.labeller.fusion.runtime.device == "cpu":
-            keep_memory()
         counter = _Counter(on_progress, self.stop, self.labeller.volume.box.size)
         counter.add(sum(self.blocks.box(i).size for i in self.journal.done()))
-        task = _Task(self.labeller, self.outputs, counter)
+        task = _Task(self.labeller, self.outputs, counter, self.options.workers)
         with _threads_shared(self.options.workers):
             run_options = RunOptions(self.options.workers, self.options.retries, stop=self.stop)
             return run(task, self.blocks, self.journal, run_options)
@@ -244,6 +249,7 @@ class _Counter:
     stop: threading.Event
     total: int
     done: int = 0
+    settled: bool = False
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def add(self, voxels: int) -> None:
@@ -267,6 +273,7 @@ class _Task:
     labeller: Labeller
     outputs: Outputs
     counter: _Counter
+    workers: int
 
     def __call__(self, index: int, box: Box) -> dict[str, Any]:
         arrays = {n: self._empty(n, box) for n in self.outputs.names}
@@ -280,6 +287,7 @@ class _Task:
         done = 0
         try:
             for core, p in self.labeller.tiles(self.labeller.tiling.cores(box)):
+                self._keep_memory()
                 with torch.inference_mode():
                     for name, array in arrays.items():
                         place(array, box, core, made[name](p).cpu().numpy())
@@ -292,10 +300,23 @@ class _Task:
         counts = count_labels([arrays["classes"]])
         return {"digests": digests, "counts": counts}
 
+    def _keep_memory(self) -> None:
+        """After the first tile of all: from now on the memory of a tile is kept for the next."""
+        if not self.counter.settled and self.labeller.fusion.runtime.device == "cpu":
+            self.counter.settled = True
+            keep_memory(self.workers)
+
     def _empty(self, name: str, box: Box) -> np.ndarray:
         if name == "probabilities":
             return np.empty((len(self.outputs.schema), *box.shape), np.float32)
         return np.empty(box.shape, np.uint8)
+
+
+def _block_of(journal: Journal, layout: Layout, options: PredictOptions) -> Triple:
+    """The block of the unfinished run that is there, if it fits; else one shard."""
+    known = None if options.overwrite else journal.plan()
+    block = triple(known.get("block", layout.shard)) if known else layout.shard
+    return block if round_up(block, layout.shard) == block else layout.shard
 
 
 def check_block(block: Triple, layout: Layout, shape: Triple) -> Triple:

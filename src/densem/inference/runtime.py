@@ -6,7 +6,6 @@ else fp32. A ready network is a copy: normalisation folded into the convolutions
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import ctypes
 import functools
@@ -15,6 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import psutil
 import torch
 from torch import nn
 
@@ -115,15 +115,29 @@ def _flags() -> frozenset[str]:
     return frozenset(line.partition(":")[2].split())
 
 
-def keep_memory() -> None:
-    """Tell the C library to keep freed memory for the next tile (10 to 40 % of the time otherwise).
+def keep_memory(times: int = 1) -> bool:
+    """Tell the C library to keep freed memory for the next tile, where there is plenty of memory.
 
-    Large tensors would be returned to the system and zeroed again for every layer. Linux with glibc only.
+    To be called after a first tile: its peak is what is compared with the free memory. Large tensors are
+    otherwise returned to the system and zeroed again for every layer: about a fifth of the time. Kept
+    memory is up to twice as much. Linux with glibc only.
+
+    Args:
+        times: how many tiles will be in work at the same time for each one until now.
+
+    Returns:
+        Whether it was told so.
     """
     if not sys.platform.startswith("linux"):
-        return
+        return False
+    import resource
+
+    peak = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    if psutil.virtual_memory().available < 3 * times * peak:
+        return False
     trim_threshold, mmap_max = -1, -4
-    with contextlib.suppress(OSError, AttributeError):
+    try:
         library = ctypes.CDLL("libc.so.6")
-        library.mallopt(mmap_max, 0)
-        library.mallopt(trim_threshold, 2**31 - 1)
+        return bool(library.mallopt(mmap_max, 0) and library.mallopt(trim_threshold, 2**31 - 1))
+    except (OSError, AttributeError):
+        return False

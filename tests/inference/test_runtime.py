@@ -1,0 +1,67 @@
+import copy
+
+import pytest
+import torch
+from tiny_models import make_model
+
+from densem.errors import ConfigError
+from densem.inference import Doctor, Runtime, runtime
+
+
+@pytest.fixture
+def flags(monkeypatch):
+    return lambda *names: monkeypatch.setattr(runtime, "_flags", lambda: frozenset(names))
+
+
+@pytest.mark.parametrize(
+    ("names", "precision"),
+    [(("avx2",), "fp32"), (("avx2", "avx512_bf16"), "bf16"), (("avx2", "amx_bf16"), "bf16"), ((), "fp32")],
+)
+def test_auto_takes_bf16_where_the_processor_has_it(flags, names, precision):
+    flags(*names)
+    assert Runtime.choose("cpu") == Runtime("cpu", precision)
+
+
+def test_what_is_asked_for_is_taken(flags):
+    flags()
+    assert Runtime.choose("cpu", "bf16").dtype == torch.bfloat16
+    assert Runtime.choose("cpu", "fp32").dtype == torch.float32
+
+
+def test_a_card_that_is_not_there_is_refused(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ConfigError) as caught:
+        Runtime.choose("cuda")
+    assert str(caught.value) == "--device cuda: no usable NVIDIA card was found; give --device cpu"
+    assert Runtime.choose("auto", "fp32").device == "cpu"
+
+
+def test_an_unknown_device_is_refused():
+    with pytest.raises(ConfigError) as caught:
+        Runtime.choose("gpu")
+    assert str(caught.value) == "--device gpu: expected auto, cpu, cuda or cuda:<n>"
+
+
+def test_the_given_network_is_left_as_it_is():
+    network = make_model("whole-family").network.train()
+    before = copy.deepcopy(network.state_dict())
+    ready = Runtime("cpu", "bf16").prepare(network)
+    assert network.training
+    assert not ready.training
+    assert all(
+        torch.equal(v, before[k]) and v.dtype == before[k].dtype for k, v in network.state_dict().items()
+    )
+    assert {p.dtype for p in ready.parameters()} == {torch.bfloat16}
+    assert not any(p.requires_grad for p in ready.parameters())
+
+
+def test_what_decides_the_last_bit_is_described(flags):
+    flags("avx2", "avx512f", "sse")
+    described = Runtime("cpu", "fp32").describe()
+    assert described == {"device": "cpu avx2+avx512f", "precision": "fp32", "torch": str(torch.__version__)}
+
+
+def test_the_doctor_gives_plain_values():
+    facts = Doctor.look().to_dict()
+    assert facts["threads"] == torch.get_num_threads()
+    assert facts["torch"] == str(torch.__version__)
