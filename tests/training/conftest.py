@@ -64,8 +64,8 @@ def volume():
 
 @pytest.fixture(scope="session")
 def toy():
-    """A somewhat longer run with all that has a state, and checkpoints at almost every step."""
+    """A somewhat longer run with all that has a state, and checkpoints every few steps."""
     table = copy.deepcopy(TABLE)
-    table["schedule"] |= {"steps": 40, "validations": 4, "checkpoint_minutes": 1e-4, "frozen": 0.3}
+    table["schedule"] |= {"steps": 40, "validations": 4, "checkpoint_minutes": 1e-3, "frozen": 0.3}
     names = LabelSchema.from_names(["dark", "bright"])
     return SimpleNamespace(recipe=Recipe.from_table(table, "toy"), volume=toy_volume(), schema=names)
