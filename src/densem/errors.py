@@ -67,6 +67,10 @@ class IncompleteError(DensemError, RuntimeError):
     """A run over blocks that ended with blocks missing or quarantined."""
 
 
+class CollapseError(DensemError, ArithmeticError):
+    """A training run that collapsed in every attempt."""
+
+
 class DensemWarning(UserWarning):
     """Something a user should look at, but that does not stop the work."""
 

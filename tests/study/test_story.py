@@ -5,11 +5,12 @@ import shutil
 
 import numpy as np
 import pytest
+import tifffile
 from sklearn.metrics import jaccard_score
 
 from densem.cli.app import run
 from densem.study import Study
-from densem.volumes import open_volume
+from densem.volumes import ome_zarr, open_volume
 
 
 @pytest.fixture(scope="module")
@@ -104,6 +105,19 @@ def test_a_volume_without_labels_cannot_be_scored_or_learnt_from(told, tmp_path,
     assert "has no labels to compare with" in capsys.readouterr().err
     assert run(["train", str(folder), "--volumes", "eval"]) == 2
     assert "has no labels to learn from" in capsys.readouterr().err
+
+
+def test_a_foreign_zarr_that_is_referred_to_can_be_learnt_from(told, tmp_path, phantom_files, tiny_recipe):
+    folder, foreign = tmp_path / "copy", tmp_path / "foreign.zarr"
+    shutil.copytree(told, folder)
+    target = ome_zarr.create(foreign, (5, 72, 88), np.uint16)
+    target[:] = tifffile.imread(phantom_files.image)
+    ome_zarr.describe(ome_zarr.temporary(foreign), [("s0", (40.0, 10.0, 10.0))], (0.0, 0.0, 0.0), {})
+    ome_zarr.finish(foreign)
+    labels = ["--labels", str(phantom_files.semantic), "--palette", "platelet-em"]
+    assert run(["import", str(folder), "far", "--image", str(foreign), *labels, "--role", "train"]) == 0
+    assert run(["train", str(folder), "--recipe", str(tiny_recipe), "--volumes", "far", "--name", "f"]) == 0
+    assert run(["predict", str(folder), "--model", "f", "--volume", "far"]) == 0
 
 
 def test_without_an_eval_volume_slices_are_held_out(told, tmp_path, tiny_recipe, capsys):

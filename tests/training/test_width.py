@@ -34,7 +34,28 @@ def test_the_widest_with_enough_steps_is_taken(auto, monkeypatch, caplog, budget
         decided = width.decide(auto, None, budget, Runtime(torch.device("cpu"), False))
     assert decided.network.config["filters"] == filters
     assert len(tried) <= 4
-    assert f"the network gets {filters} filters: in {budget:.0f} s that is about" in caplog.text
+    assert f"the network gets {filters} filters and patches of" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("budget", "shape"),
+    [
+        (1.0, (3, 160, 192)),  # 100 of 100 steps of the narrowest: as the recipe has it
+        (
+            0.5,
+            (3, 96, 128),
+        ),  # half as many: sides by the square root of a half, 113 and 135, to multiples of 32
+        (0.1, (3, 96, 96)),  # not below the limit
+        (450.0, (3, 224, 256)),  # 225 steps of the widest: sides by 1.5, 240 and 288, not above the limit
+    ],
+)
+def test_patches_follow_where_the_width_cannot(auto, monkeypatch, budget, shape):
+    monkeypatch.setattr(width, "step_seconds", lambda recipe, *_: SECONDS[recipe.network.config["filters"]])
+    monkeypatch.setattr(width.time, "monotonic", lambda: 0.0)
+    patches = auto.patches.model_copy(update={"shapes": ((3, 160, 192),)})
+    recipe = auto.model_copy(update={"patches": patches})
+    decided = width.decide(recipe, None, budget, Runtime(torch.device("cpu"), False))
+    assert decided.patches.shapes == (shape,)
 
 
 def test_a_step_is_timed(auto, volume, schema):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from densem.schema import UNLABELLED, LabelSchema
 from densem.study.manifest import ModelEntry, check_name, locked
 from densem.study.study import Study
 from densem.volumes import Volume
+from densem.volumes.intensity import measure_intensity
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ def train_model(study: Study, request: TrainRequest) -> Iterator[str]:
 
 def _outcome(study: Study, name: str, result: Any) -> Iterator[str]:
     if result.restarts:
-        yield f"The run collapsed {len(result.restarts)} time(s) and was started again with another seed."
+        yield f"The run collapsed {result.restarts} time(s) and was started again with another seed."
     yield (
         f"Model {name} ({result.model.id}): MIoU {result.score:.3f} on the eval volume "
         f"at step {result.best_step}."
@@ -134,7 +135,11 @@ def _labelled(study: Study, name: str) -> Labelled:
             f"study {study.name}: volume {name!r} has no labels to learn from or be judged by; "
             f"add them with  densem import {study.folder} {name} --labels FILE"
         )
-    return Labelled(name, study.image(name), labels)
+    image = study.image(name)
+    if image.intensity is None:  # a volume that is referred to and was not written by densem
+        record = {**image.attributes, "intensity": measure_intensity(image).to_dict()}
+        image = replace(image, attributes=record)
+    return Labelled(name, image, labels)
 
 
 def _check_voxel_sizes(study: str, volumes: list[Labelled]) -> None:

@@ -23,7 +23,7 @@ from lightning.fabric.plugins.environments import LightningEnvironment  # type: 
 from torch import nn
 
 from densem import __version__
-from densem.errors import ConfigError, VoxelSizeError
+from densem.errors import CollapseError, ConfigError, VoxelSizeError
 from densem.model import Model, TilePlan
 from densem.sampling import NONE, LabelledVolume, PatchSampler, TrainingSet
 from densem.schema import LabelSchema
@@ -265,13 +265,11 @@ class _Run:
         """Give the attempt up and start another one with a seed of its own.
 
         Raises:
-            FloatingPointError: if that was the last one allowed.
+            CollapseError: if that was the last one allowed.
         """
         number = len(self.state.restarts) + 1
         if number > self.recipe.schedule.restarts:
-            raise FloatingPointError(
-                f"{reason}, in {number} attempts with different seeds; lower optimizer.lr"
-            )
+            raise CollapseError(f"{reason}, in {number} attempts with different seeds; lower optimizer.lr")
         seed = self.job.seed + STREAM_OF_RESTARTS * number
         log.warning("the run collapsed: %s; starting again with seed %d", reason, seed)
         self.around.metrics.add(self.state.step, self.state.seconds, event="restarted", reason=reason)

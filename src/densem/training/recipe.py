@@ -38,12 +38,15 @@ class NetworkChoice(_Section):
 
 
 class Auto(_Section):
-    """How `filters = "auto"` is decided: the widest network that still gets enough steps."""
+    """How `filters = "auto"` and the patches are decided: the widest network that still gets enough steps."""
 
     filters: tuple[int, ...] = Field(
         default=(8, 12, 16, 24, 32), min_length=1, description="widths, ascending"
     )
     steps: int = Field(default=800, ge=1, description="steps the time budget must allow")
+    sides: tuple[int, int] = Field(
+        default=(96, 256), description="smallest and largest in-plane side that patches may be given"
+    )
     otherwise: int = Field(default=16, ge=1, description="width where there is no time budget")
 
 
