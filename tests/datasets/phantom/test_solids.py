@@ -52,4 +52,4 @@ def test_a_tube_is_a_chain_and_lies_in_its_hull():
 
 def test_blend_rounds_near_and_keeps_far():
     a, b = np.array([0.0, -50.0, 5.0]), np.array([0.0, 10.0, 5.0])
-    np.testing.assert_allclose(blend(a, b, 20.0), [-5, -50, 0])
+    np.testing.assert_allclose(blend(a, b, 20.0), [-5, -50, 0], atol=1e-5)

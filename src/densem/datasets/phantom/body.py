@@ -7,6 +7,7 @@ few numbers and whether two overlap can be decided without drawing them.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -43,6 +44,10 @@ class Body:
 
     def bounds(self) -> tuple[np.ndarray, np.ndarray]:
         """Corners of the box around it, in nm."""
+        return self._hull
+
+    @cached_property
+    def _hull(self) -> tuple[np.ndarray, np.ndarray]:
         return hull([self.trunk, *self.arms])
 
 

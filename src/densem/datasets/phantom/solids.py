@@ -39,7 +39,8 @@ class Ellipsoid:
         """Signed distance in nm, exact on the surface."""
         to_unit = (self.axes / self.radii).T.astype(np.float32)
         d = [a - np.float32(c) for a, c in zip(at, self.centre, strict=True)]
-        near, far = np.float32(1e-12), np.float32(1e-12)
+        near = np.float32(1e-12)
+        far = near * np.float32(1 / self.radii.min() ** 2)
         for row, radius in zip(to_unit, self.radii, strict=True):
             u = row[0] * d[0] + row[1] * d[1] + row[2] * d[2]
             u *= u
