@@ -57,7 +57,7 @@ def _spread(network):
     head.bias.copy_((head.bias - mean) * gain)
 
 
-def make_volume(shape=(11, 53, 70), seed=0, voxel_size_nm=VOXEL_SIZE):
+def make_volume(shape=(7, 53, 70), seed=0, voxel_size_nm=VOXEL_SIZE):
     """A uint8 volume of smooth noise, with its statistics."""
     rng = np.random.default_rng(seed)
     noise = rng.normal(size=shape)
