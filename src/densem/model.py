@@ -169,7 +169,11 @@ class Model:
                 f"{folder}: the weights do not fit model.toml or are damaged ({line}); "
                 "copy the model anew or train again"
             ) from None
-        except (KeyError, TypeError, ValidationError) as error:
+        except ValidationError as error:
+            row = error.errors()[0]
+            entry = ".".join(str(part) for part in row["loc"])
+            raise ConfigError(f"{folder / 'model.toml'}: wrong entry {entry}: {row['msg']}") from None
+        except (KeyError, TypeError, ValueError) as error:
             raise ConfigError(f"{folder / 'model.toml'}: missing or wrong entry: {error}") from None
         if model.id != record.get("id"):
             raise IntegrityError(

@@ -181,7 +181,7 @@ class LabelSchema(BaseModel):
         """
         if not isinstance(table, dict) or not all(isinstance(row, dict) for row in table.values()):
             raise SchemaError(
-                f"{where}: expected a [classes] table such as  background = {{ id = 0, color = \"#000000\" }}"
+                f'{where}: expected a [classes] table such as  background = {{ id = 0, color = "#000000" }}'
             )
         try:
             return cls.model_validate({"classes": table})

@@ -53,6 +53,21 @@ def test_image_labels_and_instances_come_in_together(study, files):
     assert study.image("v").provenance["command"] == "densem import"
 
 
+def test_any_value_of_a_wide_type_can_mean_unlabelled(study, files):
+    folder, _, labels = files
+    wide = labels.astype(np.uint16)
+    wide[wide == 255] = 65535
+    tifffile.imwrite(folder / "wide.tif", wide)
+    bring(
+        study,
+        image=folder / "image.tif",
+        labels=folder / "wide.tif",
+        voxel_size_nm=SIZE,
+        unlabelled_value=65535,
+    )
+    assert np.array_equal(study.labels("v").read(), labels)
+
+
 def test_slices_cut_both_and_labels_of_the_part_are_taken_whole(study, files):
     folder, image, labels = files
     common = {"image": folder / "image.tif", "voxel_size_nm": SIZE, "slices": parse_slices("1:3")}
@@ -97,7 +112,7 @@ def test_a_failed_replacement_keeps_what_was_there(study, files):
     assert np.array_equal(study.image("v").read(), image)
 
 
-def test_replacing_needs_overwrite_and_drops_labels_of_the_old_image(study, files):
+def test_replacing_needs_overwrite_and_never_drops_labels_in_passing(study, files):
     folder, image, _ = files
     bring(study, image=folder / "image.tif", labels=folder / "labels.tif", voxel_size_nm=SIZE)
     with pytest.raises(ExistsError, match=r"volume 'v' has image already; give another name, or --overwrite"):
@@ -105,9 +120,13 @@ def test_replacing_needs_overwrite_and_drops_labels_of_the_old_image(study, file
     with pytest.raises(ExistsError, match="has labels already"):
         bring(study, labels=folder / "labels.tif")
     tifffile.imwrite(folder / "new.tif", 255 - image)
-    bring(study, image=folder / "new.tif", voxel_size_nm=SIZE, overwrite=True)
+    with pytest.raises(
+        InputError, match=r"would drop its labels; give --labels as well, or first  densem remove"
+    ):
+        bring(study, image=folder / "new.tif", voxel_size_nm=SIZE, overwrite=True)
+    bring(study, image=folder / "new.tif", labels=folder / "labels.tif", voxel_size_nm=SIZE, overwrite=True)
     assert np.array_equal(study.image("v").read(), 255 - image)
-    assert study.labels("v") is None
+    assert [p.name for p in (study.folder / "volumes").iterdir()] == ["v.zarr"]
 
 
 def test_labels_can_follow_later(study, files):

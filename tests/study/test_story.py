@@ -10,6 +10,7 @@ from sklearn.metrics import jaccard_score
 
 from densem.cli.app import run
 from densem.study import Study
+from densem.study.manifest import claimed, locked
 from densem.volumes import ome_zarr, open_volume
 
 
@@ -129,3 +130,58 @@ def test_without_an_eval_volume_slices_are_held_out(told, tmp_path, tiny_recipe,
     said = capsys.readouterr().out
     assert "the last fifth of the labelled slices of train (slices 2 to 2) is held out" in said
     assert "Model tiny-1 " in said
+
+
+def test_a_prediction_made_from_python_can_be_evaluated(told, tmp_path, capsys):
+    folder = tmp_path / "copy"
+    shutil.copytree(told, folder)
+    with locked(folder / "study.toml") as manifest:
+        del manifest.predictions["first-eval"]
+    assert run(["evaluate", str(folder), "--prediction", "first-eval"]) == 0
+    assert Study.open(folder).manifest.predictions["first-eval"].models == ["first"]
+
+
+def test_a_prediction_of_a_replaced_volume_is_not_scored(told, tmp_path, phantom_files, capsys):
+    folder = tmp_path / "copy"
+    shutil.copytree(told, folder)
+    files = ["--image", str(phantom_files.image), "--labels", str(phantom_files.semantic), "--overwrite"]
+    common = ["--palette", "platelet-em", "--voxel-size", "40", "10", "10", "--slices", "1:3"]
+    assert run(["import", str(folder), "eval", *files, *common]) == 0
+    capsys.readouterr()
+    assert run(["evaluate", str(folder), "--prediction", "first-eval"]) == 2
+    assert "volume 'eval' was replaced since prediction 'first-eval' was made" in capsys.readouterr().err
+    assert run(["info", str(folder), "--json"]) == 0
+
+
+def test_an_eval_volume_without_a_label_is_refused_before_training(told, tmp_path, tiny_recipe, capsys):
+    folder, empty = tmp_path / "copy", tmp_path / "empty.tif"
+    shutil.copytree(told, folder)
+    tifffile.imwrite(empty, np.full((2, 72, 88), 255, np.uint8))
+    assert run(["import", str(folder), "eval", "--labels", str(empty), "--overwrite"]) == 0
+    assert run(["train", str(folder), "--recipe", str(tiny_recipe), "--name", "none"]) == 2
+    assert (
+        "volume 'eval': expected labels to judge a model by, found every voxel unlabelled"
+        in capsys.readouterr().err
+    )
+    assert not (folder / "runs/none/run.json").exists()
+
+
+def test_two_trainings_of_one_name_do_not_meet(told, tiny_recipe, capsys):
+    with claimed(told / "runs/twice", "training twice"):
+        assert run(["train", str(told), "--recipe", str(tiny_recipe), "--name", "twice"]) == 2
+    assert "another densem process is training twice; wait for it" in capsys.readouterr().err
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(tmp_path, capsys):
+    (tmp_path / "file").touch()
+    assert run(["new", str(tmp_path / "file" / "study"), "--classes", "a,b"]) == 2
+    said = capsys.readouterr().err.strip().splitlines()
+    assert len(said) == 1
+    assert "Not a directory" in said[0]
+
+
+def test_answering_no_removes_nothing(told, monkeypatch, capsys):
+    monkeypatch.setattr("typer.confirm", lambda question: False)
+    assert run(["remove", str(told), "eval"]) == 0
+    assert "Nothing was removed." in capsys.readouterr().out
+    assert "eval" in Study.open(told).manifest.volumes

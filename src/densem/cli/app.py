@@ -79,15 +79,17 @@ def run(arguments: list[str]) -> int:
         return _say(error, 1)
     except DensemError as error:
         return _say(error, 2)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        return _say(OSError(f"{error.filename or 'disk'}: {error.strerror or error}"), 2)
     except UsageError as error:
         error.show()
         return 2
     except (KeyboardInterrupt, typer.Abort):
         typer.echo("densem: interrupted; run the same command again to go on", err=True)
         return 130
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
 
 
 def _say(error: Exception, code: int) -> int:

@@ -205,7 +205,9 @@ def remove(
     opened.entry(volume)
     if not yes:
         what = "the annotations" if labels_only else "the image and annotations"
-        typer.confirm(f"Delete {what} of volume {volume} in {study}?", abort=True)
+        if not typer.confirm(f"Delete {what} of volume {volume} in {study}?"):
+            typer.echo("Nothing was removed.")
+            return
     gone = opened.remove_annotation(volume) if labels_only else opened.remove_volume(volume, force)
     typer.echo(f"Removed {', '.join(gone) if gone else 'the reference; no file was deleted'}.")
 

@@ -24,9 +24,10 @@ from densem.study.training import TrainRequest, train_model
 
 Say = Callable[[str], None]
 
-VOLUMES = {"train": (24, 288, 288), "eval": (10, 256, 256), "test": (16, 256, 256)}
-"""Role, which is also the name, and shape (z, y, x)."""
+VOLUMES = {"train": ((24, 400, 400), 3), "eval": ((10, 256, 256), 9), "test": ((16, 288, 288), 5)}
+"""Role, which is also the name: shape (z, y, x) and seed; all classes occur in each."""
 VOXEL_SIZE_NM = (40.0, 10.0, 10.0)
+MARK = "made-by-densem-demo.txt"
 MODEL = "demo"
 PREDICTION = "demo-test"
 
@@ -45,10 +46,10 @@ def run_demo(folder: Path, seconds: float, seed: int, overwrite: bool, say: Say)
         ExistsError: if the folder holds something that is no demo.
     """
     study = _study(folder, overwrite)
-    for number, (role, shape) in enumerate(VOLUMES.items()):
+    for role, (shape, number) in VOLUMES.items():
         if role not in study.manifest.volumes:
             say(f"Making a synthetic platelet volume for {role}: {' x '.join(map(str, shape))} voxels ...")
-            _bring_in(study, role, shape, 3 * seed + number)
+            _bring_in(study, role, shape, 10 * seed + number)
     if MODEL not in study.manifest.models:
         request = TrainRequest("demo", MODEL, seconds, seed=seed)
         for line in train_model(study, request):
@@ -62,21 +63,28 @@ def run_demo(folder: Path, seconds: float, seed: int, overwrite: bool, say: Say)
 
 def _study(folder: Path, overwrite: bool) -> Study:
     if not (folder / "study.toml").exists():
-        return Study.create(folder, LabelSchema.resolve("platelet"))
-    study = Study.open(folder)
-    if overwrite and (folder / "files").is_dir() and set(study.manifest.volumes) <= set(VOLUMES):
-        shutil.rmtree(folder)
-        return Study.create(folder, LabelSchema.resolve("platelet"))
-    if not set(study.manifest.volumes) <= set(VOLUMES) or study.schema != LabelSchema.resolve("platelet"):
+        return _begin(folder)
+    if not (folder / MARK).exists():
         raise ExistsError(
             f"{folder}: expected no study or a demo, found a study of your own; give another folder"
         )
+    if not overwrite:
+        return Study.open(folder)
+    shutil.rmtree(folder)
+    return _begin(folder)
+
+
+def _begin(folder: Path) -> Study:
+    study = Study.create(folder, LabelSchema.resolve("platelet"))
+    (folder / MARK).write_text("Made by densem demo, which may replace this folder with --overwrite.\n")
     return study
 
 
 def _bring_in(study: Study, role: str, shape: tuple[int, int, int], seed: int) -> None:
     """Write a phantom as TIFF stacks and import them as a user would."""
-    config = PhantomConfig(shape=shape, voxel_size_nm=VOXEL_SIZE_NM, seed=seed, dense_granules=8.0)
+    config = PhantomConfig(
+        shape=shape, voxel_size_nm=VOXEL_SIZE_NM, seed=seed, packing=1.1, dense_granules=12.0
+    )
     files: PhantomFiles = write_phantom(config, study.folder / "files" / role, "tiff", overwrite=True)
     request = ImportRequest(
         image=files.image,

@@ -88,8 +88,10 @@ def import_volume(study: Study, name: str, request: ImportRequest, progress: Pro
             parts.instances(image)
         entry = _entry(study, name, request, known, image)
         with locked(study.path) as manifest:
-            _move_in(staging, study, name)
+            replaced = _move_in(staging, study)
             manifest.volumes[name] = entry
+        for path in replaced:
+            shutil.rmtree(path, ignore_errors=True)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     return [_said(study, name, image), *_shares_said(study, name)]
@@ -100,7 +102,10 @@ def _check_replacing(study: Study, name: str, request: ImportRequest, known: Vol
         raise NotFoundError(
             f"study {study.name}: there is no volume {name!r} to add labels to; give its --image as well"
         )
-    if known is None or request.overwrite:
+    if known is None:
+        return
+    if request.overwrite:
+        _check_labels_stay(study, name, request, known)
         return
     taken = {"image": request.image, "labels": request.labels and known.semantic, "objects":
              request.instances and known.objects}  # fmt: skip
@@ -109,6 +114,18 @@ def _check_replacing(study: Study, name: str, request: ImportRequest, known: Vol
         raise ExistsError(
             f"study {study.name}: volume {name!r} has {' and '.join(there)} already; "
             "give another name, or --overwrite to replace"
+        )
+
+
+def _check_labels_stay(study: Study, name: str, request: ImportRequest, known: VolumeEntry) -> None:
+    """A new image makes old labels wrong: they are never dropped in passing."""
+    kinds = (("labels", known.semantic, request.labels), ("instances", known.objects, request.instances))
+    lost = [what for what, old, new in kinds if old and not new]
+    if request.image is not None and lost:
+        raise InputError(
+            f"study {study.name}: replacing the image of {name!r} would drop its {' and '.join(lost)}; "
+            f"give --{' and --'.join(lost)} as well, or first  "
+            f"densem remove {study.folder} {name} --labels-only"
         )
 
 
@@ -190,15 +207,23 @@ def _entry(
     )
 
 
-def _move_in(staging: Path, study: Study, name: str) -> None:
-    """Put what was imported in place of what was there. A new image without labels drops the old ones."""
-    if (staging / f"volumes/{name}.zarr").exists():
-        shutil.rmtree(study.folder / f"annotations/{name}", ignore_errors=True)
+def _move_in(staging: Path, study: Study) -> list[Path]:
+    """Put what was imported in place of what was there.
+
+    Returns:
+        What was replaced, renamed; to be deleted once the manifest is written.
+    """
+    replaced = []
     for source in sorted(staging.glob("*/*.zarr")) + sorted(staging.glob("*/*/*.zarr")):
         target = study.folder / source.relative_to(staging)
         target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(target, ignore_errors=True)
+        if target.exists():
+            aside = target.with_name(f".{target.name}.old")
+            shutil.rmtree(aside, ignore_errors=True)
+            os.replace(target, aside)
+            replaced.append(aside)
         os.replace(source, target)
+    return replaced
 
 
 def _said(study: Study, name: str, image: Volume) -> str:

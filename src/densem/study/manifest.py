@@ -17,7 +17,7 @@ from typing import Any, Literal, get_args
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from densem.errors import ConfigError, InputError, NotFoundError, nearest
+from densem.errors import ConfigError, InputError, NotFoundError, ResourceError, nearest
 from densem.schema import LabelSchema
 
 FORMAT = 1
@@ -143,6 +143,29 @@ def _lock(path: Path) -> Iterator[None]:
         return
     with open(path, "w") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
+def claimed(folder: Path, what: str) -> Iterator[None]:
+    """A folder that one process at a time works in.
+
+    Raises:
+        ResourceError: if another one does.
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        yield
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / ".lock", "w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ResourceError(
+                f"{folder}: another densem process is {what}; wait for it, or give another --name"
+            ) from None
         yield
 
 

@@ -11,14 +11,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from densem.errors import InputError
+from densem.errors import InputError, NotFoundError
 from densem.evaluation import Protocol, Scores, contingency, scores
 from densem.report.curves import read_attempts
 from densem.report.evaluation import Evaluation, evaluation_report
 from densem.report.page import write_page
 from densem.report.panels import Subject
 from densem.report.views import choose_views
-from densem.study.manifest import PredictionEntry
+from densem.study.manifest import PredictionEntry, locked
 from densem.study.prediction import open_prediction
 from densem.study.study import Study
 from densem.volumes import Volume
@@ -45,7 +45,12 @@ def evaluate_prediction(folder: Path, name: str, protocol: str, progress: Progre
     judged = Protocol.named(protocol)
     study = Study.open(folder)
     prediction = open_prediction(study, name)
-    entry = study.manifest.predictions[name]
+    entry = study.manifest.predictions.get(name) or _adopt(study, name, prediction)
+    if study.image(entry.volume).id != entry.volume_id:
+        raise InputError(
+            f"study {study.name}: volume {entry.volume!r} was replaced since prediction {name!r} was made; "
+            f"predict it anew with  densem predict {folder} ... --volume {entry.volume} --overwrite"
+        )
     truth = study.labels(entry.volume)
     if truth is None:
         raise InputError(
@@ -63,6 +68,27 @@ def evaluate_prediction(folder: Path, name: str, protocol: str, progress: Progre
     page.parent.mkdir(exist_ok=True)
     write_page(evaluation_report(_facts(study, name, entry, truth, prediction, found)), page)
     return EvaluationResult(record, page, file)
+
+
+def _adopt(study: Study, name: str, prediction: Volume) -> PredictionEntry:
+    """Note a finished prediction that is not in study.toml: made from Python, or killed just before."""
+    record = prediction.provenance
+    volume = next((v for v in study.manifest.volumes if study.image(v).id == record.get("input")), None)
+    if volume is None:
+        raise NotFoundError(
+            f"study {study.name}: prediction {name!r} is of no volume of this study; "
+            "import the volume it was made from"
+        )
+    known = {e.id: n for n, e in study.manifest.models.items()}
+    entry = PredictionEntry(
+        models=[known.get(m, m) for m in record.get("model", [])],
+        model_id=str(record.get("model_id", "")),
+        volume=volume,
+        volume_id=str(record.get("input")),
+    )
+    with locked(study.path) as manifest:
+        manifest.predictions[name] = entry
+    return entry
 
 
 def _facts(

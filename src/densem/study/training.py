@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from densem.blocks import Box, Triple
+from densem.blocks import Box, Grid, Triple
 from densem.errors import ConfigError, ExistsError, InputError
 from densem.evaluation import contingency, scores
 from densem.schema import UNLABELLED, LabelSchema
-from densem.study.manifest import ModelEntry, check_name, locked
+from densem.study.manifest import ModelEntry, check_name, claimed, locked
 from densem.study.study import Study
 from densem.volumes import Volume
 from densem.volumes.intensity import measure_intensity
@@ -79,19 +79,21 @@ def train_model(study: Study, request: TrainRequest) -> Iterator[str]:
         yield said
     _check_voxel_sizes(study.name, [*learn, *judge])
     yield f"Training {name} by recipe {request.recipe} on {_listed(learn)}; validating on {_listed(judge)}."
-    result = train(
-        recipe,
-        [LabelledVolume(v.image, v.labels, v.name) for v in learn],
-        study.schema,
-        study.run_folder(name),
-        validate=Validation(judge, study.schema),
-        seed=request.seed,
-        max_time=request.max_time,
-        name=name,
-        measure=_Measure(judge),
-    )
+    validate = Validation(judge, study.schema)
+    with claimed(study.run_folder(name), f"training {name}"):
+        result = train(
+            recipe,
+            [LabelledVolume(v.image, v.labels, v.name) for v in learn],
+            study.schema,
+            study.run_folder(name),
+            validate=validate,
+            seed=request.seed,
+            max_time=request.max_time,
+            name=name,
+            measure=_Measure(judge),
+        )
     with locked(study.path) as manifest:
-        result.model.save(study.model_folder(name))
+        result.model.save(study.model_folder(name), overwrite=True)  # left over from a kill right here
         _keep_record(study, name)
         manifest.models[name] = ModelEntry(
             id=result.model.id, recipe=request.recipe, trained_on=_ids(learn), evaluated_on=_ids(judge)
@@ -102,10 +104,8 @@ def train_model(study: Study, request: TrainRequest) -> Iterator[str]:
 def _outcome(study: Study, name: str, result: Any) -> Iterator[str]:
     if result.restarts:
         yield f"The run collapsed {result.restarts} time(s) and was started again with another seed."
-    yield (
-        f"Model {name} ({result.model.id}): MIoU {result.score:.3f} on the eval volume "
-        f"at step {result.best_step}."
-    )
+    score = "not validated" if result.score is None else f"MIoU {result.score:.3f} on the eval volume"
+    yield f"Model {name} ({result.model.id}): {score}, step {result.best_step} of {result.steps}."
     yield f"Next: densem predict {study.folder} --model {name} --volume VOLUME"
 
 
@@ -234,7 +234,7 @@ class Validation:
         self._parts = [(v, box) for v in volumes for box in probe_boxes(v, limit // len(volumes))]
 
     def __call__(self, model: Any) -> dict[str, Any]:
-        """`miou`, `miou_organelles`, `iou` per class and `predicted` voxels per class."""
+        """`miou`, `miou_organelles`, `iou` per class, `predicted` and `true` voxels per class."""
         from densem.inference import label_volume
 
         table = None
@@ -251,24 +251,29 @@ class Validation:
             "miou_organelles": found.miou_organelles,
             "iou": {c.name: c.iou for c in found.classes},
             "predicted": {n: int(predicted[i]) for i, n in enumerate(self._schema.names)},
+            "true": {n: int(row.sum()) for n, row in zip(self._schema.names, table.counts, strict=True)},
         }
 
 
 def probe_boxes(volume: Labelled, limit: int) -> list[Box]:
-    """Boxes of whole slices or parts of them that hold labels, at most about `limit` voxels in all."""
-    depth, height, width = volume.image.shape
-    if volume.image.box.size <= limit:
-        return [volume.image.box]
-    side: Triple = (min(depth, 8), min(height, 512), min(width, 512))
+    """The whole volume, or of a larger one boxes with labels, spread evenly, about `limit` voxels in all.
+
+    Raises:
+        InputError: if nothing is labelled.
+    """
+    whole = volume.image.box
+    side: Triple = (min(whole.shape[0], 8), min(whole.shape[1], 256), min(whole.shape[2], 256))
+    labelled = [b for b in Grid(whole.shape, side) if (volume.labels.read(b) != UNLABELLED).any()]
+    if not labelled:
+        raise InputError(
+            f"volume {volume.name!r}: expected labels to judge a model by, found every voxel unlabelled; "
+            "give it another --role, or import labels"
+        )
+    if whole.size <= limit:
+        return [whole]
     count = max(1, limit // (side[0] * side[1] * side[2]))
-    starts = np.linspace(0, 1, count)
-    turn = [(t, (t * 7.0) % 1.0, (t * 13.0) % 1.0) for t in starts]
-    corners = [
-        tuple(round(f * (n - s)) for f, n, s in zip(fs, volume.image.shape, side, strict=True)) for fs in turn
-    ]
-    boxes = [Box(c, (c[0] + side[0], c[1] + side[1], c[2] + side[2])) for c in dict.fromkeys(corners)]
-    kept = [b for b in boxes if (volume.labels.read(b) != UNLABELLED).any()]
-    return kept or boxes[:1]
+    places = np.linspace(0, len(labelled) - 1, min(count, len(labelled)))
+    return [labelled[i] for i in dict.fromkeys(round(float(p)) for p in places)]
 
 
 class _Measure:

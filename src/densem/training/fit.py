@@ -149,6 +149,8 @@ class _Run:
     def prepare(cls, job: _Job, recipe: Recipe, begun: bool, interruption: Interruption) -> _Run:
         """Read annotations, decide the width, and take up the last checkpoint if the run was begun before."""
         runtime = Runtime.choose(recipe.optimizer.precision)
+        if not begun:
+            run_folder.clear(job.folder)
         data = TrainingSet.prepare(
             job.volumes, job.schema, recipe.loss, job.folder, memory_gb=recipe.patches.memory_gb
         )

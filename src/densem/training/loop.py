@@ -159,15 +159,20 @@ class Loop(lightning.Callback):
         self.around.progress.update(state.step, steps, f"loss {loss:.3f}, {speed:.0f} kvox/s{score}", left)
 
     def _validate(self, module: TrainingModule) -> None:
-        result, state = self.score(module), self.state
+        state = self.state
+        if self._losses and not bool(torch.isfinite(self._losses[-1])):
+            self.trouble = f"the loss is no number at step {state.step}"
+            return
+        result = self.score(module)
         self._tick()
         score = float(result["miou"])
-        numbers = flatten({k: v for k, v in result.items() if k != "predicted"}, "eval")
+        numbers = flatten({k: v for k, v in result.items() if k not in ("predicted", "true")}, "eval")
         self.around.metrics.add(state.step, state.seconds, **numbers)
         assert state.plan is not None
         late = state.step >= COLLAPSE_AFTER * state.plan.steps
         classes = [name for name, count in result["predicted"].items() if count]
-        if late and len(classes) == 1 and len(state.restarts) < module.recipe.schedule.restarts:
+        several = sum(map(bool, result.get("true", {"any": 1, "other": 1}).values())) > 1
+        if late and len(classes) == 1 and several:
             self.trouble = f"only class {classes[0]} is predicted on the eval volume after {state.step} steps"
         elif math.isfinite(score) and (state.best_score is None or score > state.best_score):
             state.best_score, state.best_step = score, state.step

@@ -50,7 +50,7 @@ def find(folder: Path, asked: dict[str, Any]) -> Recipe | None:
     if differences:
         raise IntegrityError(
             f"{folder}: the run there was started with other settings ({'; '.join(differences[:4])}); "
-            "give the same settings to resume it, another name, or start it anew without resuming"
+            "give the same settings to go on with it, another --name, or remove that folder to start anew"
         )
     return Recipe.from_table(found["recipe"], str(path))
 
@@ -58,7 +58,6 @@ def find(folder: Path, asked: dict[str, Any]) -> Recipe | None:
 def begin(folder: Path, asked: dict[str, Any], recipe: Recipe) -> None:
     """Write down what the run is started with; earlier runs in the folder are forgotten."""
     folder.mkdir(parents=True, exist_ok=True)
-    clear(folder)
     (folder / RECIPE).write_text(recipe.to_toml())
     part = folder / f".{IDENTITY}.part"
     part.write_text(json.dumps({"asked": asked, "recipe": recipe.model_dump(mode="json")}, indent=1))

@@ -74,7 +74,8 @@ def import_labels(
         for piece in _pieces(box):
             coded, raw = decode(piece)
             if coding.unlabelled_value is not None:
-                coded[coded == coding.unlabelled_value] = UNLABELLED
+                values = coded if coding.palette else raw
+                coded[values == coding.unlabelled_value] = UNLABELLED
             out[piece.relative_to(box).slices] = tally.count(coded, raw)
         return out
 
