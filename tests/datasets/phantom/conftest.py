@@ -18,6 +18,6 @@ def coarse() -> tuple[PhantomConfig, PhantomBlock]:
 @pytest.fixture(scope="session")
 def fine() -> tuple[PhantomConfig, PhantomBlock]:
     """A small piece at the published voxel size, over several pieces of generation in z, y and x."""
-    config = PhantomConfig(shape=(15, 270, 300), seed=5, dense_granules=8)
+    config = PhantomConfig(shape=(14, 261, 264), seed=5, dense_granules=8)
     phantom = Phantom(config)
     return config, phantom.block(phantom.box)

@@ -14,6 +14,12 @@ PUBLISHED = np.array([38.82, 53.37, 0.641, 4.132, 2.903, 0.1105, 0.016])
 """Mean class frequencies, in percent, of the two published slices."""
 
 
+@pytest.fixture(scope="module")
+def again(fine) -> Phantom:
+    """The same phantom, from which nothing was asked in the order of the whole."""
+    return Phantom(fine[0])
+
+
 # ---- blocks ------------------------------------------------------------------------------------
 
 
@@ -21,15 +27,15 @@ PUBLISHED = np.array([38.82, 53.37, 0.641, 4.132, 2.903, 0.1105, 0.016])
     "box",
     [
         Box((0, 0, 0), (1, 7, 9)),
-        Box((11, 250, 240), (15, 270, 299)),
-        Box((3, 255, 17), (13, 257, 300)),
-        Box((14, 0, 255), (15, 270, 257)),
+        Box((11, 250, 240), (14, 261, 263)),
+        Box((3, 255, 17), (13, 257, 264)),
+        Box((13, 0, 255), (14, 261, 257)),
     ],
 )
-def test_a_block_is_the_crop_of_the_whole(fine, box):
+def test_a_block_is_the_crop_of_the_whole(fine, again, box):
     config, whole = fine
     assert all(s > p for s, p in zip(config.shape, PIECE, strict=True))
-    block = Phantom(config).block(box)
+    block = again.block(box)
     for name, values in block.arrays().items():
         np.testing.assert_array_equal(values, whole.arrays()[name][box.slices], err_msg=name)
         assert values.dtype == whole.arrays()[name].dtype
@@ -46,7 +52,7 @@ def test_pieces_join_without_a_seam(fine):
 
 def test_a_larger_volume_holds_the_smaller_one():
     small = PhantomConfig(shape=(5, 60, 70), voxel_size_nm=(40, 20, 20), seed=2)
-    large = PhantomConfig(shape=(9, 300, 280), voxel_size_nm=(40, 20, 20), seed=2)
+    large = PhantomConfig(shape=(7, 110, 90), voxel_size_nm=(40, 20, 20), seed=2)
     box = Box.of_shape(small.shape)
     a, b = Phantom(small).block(box), Phantom(large).block(box)
     np.testing.assert_array_equal(a.semantic, b.semantic)
@@ -72,12 +78,12 @@ def test_a_box_outside_is_refused():
         phantom.block(Box((0, 0, 0), (4, 9, 9)))
 
 
-def test_8_bit_is_the_same_picture(fine):
-    config, whole = fine
-    box = Box((2, 10, 20), (4, 60, 90))
+def test_8_bit_is_the_same_picture():
+    config = PhantomConfig(shape=(3, 40, 50), voxel_size_nm=(40, 20, 20), seed=1)
+    box = Box.of_shape(config.shape)
     small = Phantom(config.model_copy(update={"dtype": "uint8"})).block(box).image
     assert small.dtype == np.uint8
-    assert np.abs(small.astype(float) * 257 - whole.image[box.slices]).max() <= 129
+    assert np.abs(small.astype(float) * 257 - Phantom(config).block(box).image).max() <= 129
 
 
 # ---- truth -------------------------------------------------------------------------------------
@@ -90,7 +96,7 @@ def test_all_classes_are_there(coarse, fine):
 
 def test_class_frequencies_are_those_of_the_published_slices():
     counts = np.zeros(7)
-    for seed in range(5):
+    for seed in range(4):
         config = PhantomConfig(shape=(12, 100, 100), voxel_size_nm=(80, 40, 40), seed=seed)
         counts += np.bincount(Phantom(config).block(Box.of_shape(config.shape)).semantic.ravel(), minlength=7)
     ratio = counts / counts.sum() * 100 / PUBLISHED
@@ -147,15 +153,15 @@ def test_cells_touch(fine):
 @pytest.mark.parametrize("size", [(40.0, 40.0, 20.0), (20.0, 30.0, 40.0)])
 def test_forms_keep_their_nanometres_at_another_voxel_size(size):
     """The same place in nm has the same class, whatever the voxels."""
-    extent = (960.0, 2400.0, 2400.0)
+    extent = (480.0, 1800.0, 2400.0)
     shape = tuple(int(e / s) for e, s in zip(extent, size, strict=True))
     block = Phantom(PhantomConfig(shape=shape, voxel_size_nm=size, seed=6)).block(Box.of_shape(shape))
-    reference = Phantom(PhantomConfig(shape=(24, 60, 60), voxel_size_nm=(40, 40, 40), seed=6))
+    reference = Phantom(PhantomConfig(shape=(12, 45, 60), voxel_size_nm=(40, 40, 40), seed=6))
     other = reference.block(reference.box)
-    at = np.stack(np.meshgrid(*((np.arange(n) + 0.5) * 40 for n in (24, 60, 60)), indexing="ij"), -1)
+    at = np.stack(np.meshgrid(*((np.arange(n) + 0.5) * 40 for n in (12, 45, 60)), indexing="ij"), -1)
     z, y, x = np.moveaxis(np.floor(at / size).astype(int), -1, 0)
-    assert (block.cells[z, y, x] == other.cells).mean() > 0.97
-    assert (block.semantic[z, y, x] == other.semantic).mean() > 0.95
+    assert (block.cells[z, y, x] == other.cells).mean() > 0.96
+    assert (block.semantic[z, y, x] == other.semantic).mean() > 0.94
 
 
 # ---- image -------------------------------------------------------------------------------------
@@ -175,7 +181,7 @@ def test_grey_values_follow_the_classes(fine):
 def test_sections_differ_in_brightness_and_noise_is_correlated_along_x(fine):
     _, block = fine
     resin = ndimage.binary_erosion(block.semantic == 0, np.ones((1, 21, 21)))
-    sections = [block.image[z][resin[z]].mean() for z in range(15) if resin[z].sum() > 2000]
+    sections = [block.image[z][resin[z]].mean() for z in range(14) if resin[z].sum() > 2000]
     assert len(sections) > 8
     assert 0.002 < np.std(sections) / 65535 < 0.04
     grey = np.where(resin, block.image - np.mean(block.image[resin]), 0.0)
@@ -204,19 +210,20 @@ def test_donors_differ():
 def test_only_the_chosen_cells_are_labelled(coarse, rest):
     config, truth = coarse
     chosen = config.model_copy(update={"labelled_cells": 3, "unlabelled_value": rest})
-    block = Phantom(chosen).annotated(Box.of_shape(config.shape))
+    box = Box((12, 0, 0), (24, 130, 150))
+    block, whole = Phantom(chosen).annotated(box), {n: a[box.slices] for n, a in truth.arrays().items()}
     labelled = block.cells > 0
     assert len(np.unique(block.cells[labelled])) == 3
-    np.testing.assert_array_equal(block.semantic[labelled], truth.semantic[labelled])
+    np.testing.assert_array_equal(block.semantic[labelled], whole["semantic"][labelled])
     assert (block.semantic[~labelled] == rest).all()
     assert (block.organelles[~labelled] == 0).all()
-    np.testing.assert_array_equal(block.image, truth.image)
+    np.testing.assert_array_equal(block.image, whole["image"])
 
 
-def test_without_a_choice_all_is_labelled(fine):
-    config, truth = fine
+def test_without_a_choice_all_is_labelled(fine, again):
+    _, truth = fine
     box = Box((0, 0, 0), (2, 40, 50))
-    np.testing.assert_array_equal(Phantom(config).annotated(box).semantic, truth.semantic[box.slices])
+    np.testing.assert_array_equal(again.annotated(box).semantic, truth.semantic[box.slices])
 
 
 # ---- configs -----------------------------------------------------------------------------------
