@@ -47,10 +47,10 @@ def test_entropy_literally(p, expected):
 
 
 def test_classes_are_ids_of_the_schema():
-    table = fusion.ids(np.array([3, 7, 8, 21], np.uint8), "cpu")
+    ids = (3, 7, 8, 21)
     p = torch.cat([column(0.1, 0.2, 0.6, 0.1), column(0.1, 0.2, 0.0, 0.7)], dim=3)
-    assert fusion.classes(p, table).flatten().tolist() == [8, 21]
-    assert fusion.classes(p, table).dtype == torch.uint8
+    assert fusion.classes(p, ids).flatten().tolist() == [8, 21]
+    assert fusion.classes(p, ids).dtype == torch.uint8
 
 
 def test_subsets_of_flips():
@@ -109,3 +109,11 @@ def test_values_that_are_no_numbers_are_refused_with_their_place(model):
         "the network gave values that are not numbers at z 0:4, y 16:32, x 24:48: look for NaN or extreme "
         "grey values in the image there, or predict with --precision fp32"
     )
+
+
+def test_classes_equal_argmax_and_of_equals_the_first():
+    p = torch.softmax(torch.randn(6, 3, 8, 9, generator=torch.Generator().manual_seed(2)), dim=0)
+    expected = torch.tensor([9, 4, 5, 6, 1, 0], dtype=torch.uint8)[p.argmax(dim=0)]
+    assert torch.equal(fusion.classes(p, (9, 4, 5, 6, 1, 0)), expected)
+    assert fusion.classes(column(0.2, 0.4, 0.4), (1, 2, 3)).item() == 2
+    assert torch.equal(fusion.confidence(p), (255 * p.amax(dim=0)).round().to(torch.uint8))

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from densem.blocks import Box, Grid, Triple, triple
+from densem.inference import fusion
 from densem.inference.labeller import Labeller
 from densem.inference.options import PredictOptions
 from densem.inference.tiles import Tiling, round_up
@@ -150,7 +151,7 @@ class _Probe:
         """Channels of a core, predicted with a context."""
         tiling = replace(self.labeller.tiling, context=context)
         _, p = next(replace(self.labeller, tiling=tiling).tiles([core]))
-        return p.argmax(dim=0).to("cpu").numpy().astype(np.uint8)
+        return fusion.classes(p, range(len(p))).cpu().numpy()
 
     def holds(self, context: Triple) -> bool:
         """Whether a context changes no more than the allowed share; stops as soon as it does."""

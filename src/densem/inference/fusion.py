@@ -106,14 +106,25 @@ def subsets(flips: str) -> tuple[tuple[int, ...], ...]:
     return tuple(c for n in range(len(dims) + 1) for c in itertools.combinations(dims, n))
 
 
-def classes(probabilities: Tensor, id_of_channel: Tensor) -> Tensor:
-    """Ids uint8 (Z, Y, X) of the most probable class."""
-    return id_of_channel[probabilities.argmax(dim=0)]
+def classes(probabilities: Tensor, ids: Sequence[int]) -> Tensor:
+    """Id uint8 (Z, Y, X) of the most probable class; of equals the first.
+
+    Goes through the classes one by one: several times faster than `argmax` over the first axis.
+    """
+    best = probabilities[0].clone()
+    found = torch.full_like(best, ids[0], dtype=torch.uint8)
+    for p, identity in zip(probabilities[1:], ids[1:], strict=True):
+        found.masked_fill_(p > best, identity)
+        torch.maximum(best, p, out=best)
+    return found
 
 
 def confidence(probabilities: Tensor) -> Tensor:
     """round(255 p_max), uint8 (Z, Y, X)."""
-    return probabilities.amax(dim=0).mul(255).round().clamp(0, 255).to(torch.uint8)
+    best = probabilities[0].clone()
+    for p in probabilities[1:]:
+        torch.maximum(best, p, out=best)
+    return best.mul_(255).round_().clamp_(0, 255).to(torch.uint8)
 
 
 def entropy(probabilities: Tensor) -> Tensor:
@@ -121,8 +132,3 @@ def entropy(probabilities: Tensor) -> Tensor:
     h = -torch.xlogy(probabilities, probabilities).sum(dim=0)
     scale = 255 / math.log(max(2, probabilities.shape[0]))
     return h.mul(scale).round().clamp(0, 255).to(torch.uint8)
-
-
-def ids(id_of_channel: Sequence[int] | np.ndarray, device: str) -> Tensor:
-    """The lookup table of a schema on the device, uint8 (C,)."""
-    return torch.as_tensor(np.asarray(id_of_channel, np.uint8).copy(), device=device)

@@ -108,10 +108,9 @@ def label_volume(
     """
     box = box or volume.box
     labeller = Labeller.of(models, volume, options, box)
-    table = fusion.ids(models.schema.id_of_channel, labeller.fusion.runtime.device)
     found = np.empty(box.shape, np.uint8)
     for core, p in labeller.tiles(labeller.tiling.cores_from(box)):
-        place(found, box, core, fusion.classes(p, table).cpu().numpy())
+        place(found, box, core, fusion.classes(p, models.schema.ids).cpu().numpy())
     return found
 
 

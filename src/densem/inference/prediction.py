@@ -277,9 +277,8 @@ class _Task:
 
     def __call__(self, index: int, box: Box) -> dict[str, Any]:
         arrays = {n: self._empty(n, box) for n in self.outputs.names}
-        table = fusion.ids(self.outputs.schema.id_of_channel, self.labeller.fusion.runtime.device)
         made: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
-            "classes": lambda p: fusion.classes(p, table),
+            "classes": lambda p: fusion.classes(p, self.outputs.schema.ids),
             "confidence": fusion.confidence,
             "entropy": fusion.entropy,
             "probabilities": lambda p: p,
