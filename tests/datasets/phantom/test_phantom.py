@@ -191,7 +191,7 @@ def test_sections_differ_in_brightness_and_noise_is_correlated_along_x(fine):
 
 
 def test_donors_differ():
-    box = Box.of_shape((8, 90, 100))
+    box = Box.of_shape((6, 70, 80))
     seen = {}
     for donor in ("a", "b"):
         phantom = Phantom(PhantomConfig(shape=box.shape, voxel_size_nm=(40, 40, 40), seed=3, donor=donor))
@@ -206,16 +206,16 @@ def test_donors_differ():
 # ---- annotation --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("rest", [0, 255])
-def test_only_the_chosen_cells_are_labelled(coarse, rest):
+def test_only_the_chosen_cells_are_labelled(coarse):
+    """The rest is 0, as in the published test set; that it is 255 by default is tested where it is written."""
     config, truth = coarse
-    chosen = config.model_copy(update={"labelled_cells": 3, "unlabelled_value": rest})
+    chosen = config.model_copy(update={"labelled_cells": 3, "unlabelled_value": 0})
     box = Box((12, 0, 0), (24, 130, 150))
     block, whole = Phantom(chosen).annotated(box), {n: a[box.slices] for n, a in truth.arrays().items()}
     labelled = block.cells > 0
     assert len(np.unique(block.cells[labelled])) == 3
     np.testing.assert_array_equal(block.semantic[labelled], whole["semantic"][labelled])
-    assert (block.semantic[~labelled] == rest).all()
+    assert (block.semantic[~labelled] == 0).all()
     assert (block.organelles[~labelled] == 0).all()
     np.testing.assert_array_equal(block.image, whole["image"])
 
