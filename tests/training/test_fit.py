@@ -168,14 +168,18 @@ def test_a_collapsed_run_starts_again_with_another_seed(recipe, volume, schema, 
     assert sum(r.get("event") == "restarted" for r in metrics.read(tmp_path)) == 2
 
 
-def test_restarts_are_bounded_and_the_last_attempt_is_kept(table, volume, schema, tmp_path):
+def test_a_run_that_collapses_in_every_attempt_is_refused(table, volume, schema, tmp_path):
     table["schedule"]["restarts"] = 1
     recipe = Recipe.from_table(table, "toy")
-    result = train(
-        recipe, [volume], schema, tmp_path, validate=lambda m: {"miou": 0.1, "predicted": {0: 7, 1: 0}}
-    )
-    assert result.restarts == 1
-    assert result.steps == 30
+    with pytest.raises(
+        CollapseError, match=r"only class 0 is predicted on the eval volume after 10 steps, in 2 attempts"
+    ):
+        train(recipe, [volume], schema, tmp_path, validate=lambda m: {"miou": 0.1, "predicted": {0: 7, 1: 0}})
+
+
+def test_one_class_in_truth_and_prediction_is_no_collapse(recipe, volume, schema, tmp_path):
+    scores = {"miou": 1.0, "predicted": {0: 7, 1: 0}, "true": {0: 7, 1: 0}}
+    assert train(recipe, [volume], schema, tmp_path, validate=lambda m: scores).restarts == 0
 
 
 def test_a_loss_that_is_no_number_restarts_and_then_gives_up(table, volume, schema, tmp_path):

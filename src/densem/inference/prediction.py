@@ -8,13 +8,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import shutil
 import threading
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -215,9 +214,9 @@ class _Prediction:
         counter = _Counter(on_progress, self.stop, self.labeller.volume.box.size)
         counter.add(sum(self.blocks.box(i).size for i in self.journal.done()))
         task = _Task(self.labeller, self.outputs, counter, self.options.workers)
-        with _threads_shared(self.options.workers):
-            run_options = RunOptions(self.options.workers, self.options.retries, stop=self.stop)
-            return run(task, self.blocks, self.journal, run_options)
+        # Every worker keeps all of torch's threads: their number decides the last bit of a softmax.
+        run_options = RunOptions(self.options.workers, self.options.retries, stop=self.stop)
+        return run(task, self.blocks, self.journal, run_options)
 
     def finish(self, provenance: dict[str, Any]) -> None:
         """Metadata, pyramids, names."""
@@ -369,17 +368,3 @@ def remove(folder: Path) -> None:
         ome_zarr.discard(path)
         shutil.rmtree(path, ignore_errors=True)
     shutil.rmtree(folder / STAGE, ignore_errors=True)
-
-
-@contextlib.contextmanager
-def _threads_shared(workers: int) -> Iterator[None]:
-    """Divide torch's threads among the workers, for as long as they run."""
-    threads = torch.get_num_threads()
-    if workers == 1:
-        yield
-        return
-    torch.set_num_threads(max(1, threads // workers))
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
