@@ -345,12 +345,6 @@ class _Run:
 
     def close(self) -> None:
         """Write out the metrics and leave the terminal as it was."""
-        if (
-            self.state.plan is not None
-            and self.state.step >= self.state.plan.steps
-            and hasattr(self, "_loop")
-        ):
-            self.loop.save(self.module)
         self.around.progress.close()
         self.around.metrics.close()
 
