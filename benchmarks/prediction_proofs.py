@@ -103,28 +103,41 @@ def command(model: Path, volume: Path, folder: Path) -> list[str]:
     return [str(densem), "predict", "--input", str(volume), "--model", str(model), "--output", str(folder)]
 
 
+def blocks_done(folder: Path) -> int:
+    """Lines in the journals of a prediction that is not finished."""
+    return sum(p.read_bytes().count(b"\n") for p in folder.rglob("journal*/*.jsonl"))
+
+
 def kills(model: Path, volume: Path, scratch: Path, count: int, seed: int) -> dict[str, object]:
-    """SIGKILL at random moments, then the same command again."""
-    whole = scratch / "uninterrupted"
+    """SIGKILL at random moments after the first block is written, then the same command again."""
+    whole, folder = scratch / "uninterrupted", scratch / "killed"
     shutil.rmtree(whole, ignore_errors=True)
-    started = time.monotonic()
-    subprocess.run(command(model, volume, whole), check=True, capture_output=True)
-    length = time.monotonic() - started
-    expected, rng, moments, equal = chunk_hashes(whole), random.Random(seed), [], []
-    folder = scratch / "killed"
     shutil.rmtree(folder, ignore_errors=True)
+    started = time.monotonic()
+    child = subprocess.Popen(command(model, volume, whole), stdout=subprocess.DEVNULL)
+    while child.poll() is None and not blocks_done(whole):
+        time.sleep(0.02)
+    first = time.monotonic() - started
+    if child.wait() != 0:
+        raise SystemExit("the uninterrupted prediction failed")
+    length = time.monotonic() - started
+    expected, rng = chunk_hashes(whole), random.Random(seed)
+    done: list[int] = []
+    moments: list[float] = []
+    equal: list[bool] = []
     while len(moments) < count:
         child = subprocess.Popen(
             command(model, volume, folder), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
-        moment = rng.uniform(0.3 * length, length)
+        moment = rng.uniform(first, first + (length - first) / 4)
         try:
             child.wait(moment)
         except subprocess.TimeoutExpired:
             os.kill(child.pid, signal.SIGKILL)
             child.wait()
             moments.append(round(moment, 2))
-            print("killed at", moments[-1], "s", flush=True)
+            done.append(blocks_done(folder))
+            print("killed at", moments[-1], "s, blocks done:", done[-1], flush=True)
             continue
         equal.append(chunk_hashes(folder) == expected)
         shutil.rmtree(folder)
@@ -133,6 +146,9 @@ def kills(model: Path, volume: Path, scratch: Path, count: int, seed: int) -> di
     return {
         "kills": len(moments),
         "moments_s": moments,
+        "blocks_done_at_kill": done,
+        "blocks": blocks_done(whole),
+        "first_block_s": round(first, 1),
         "uninterrupted_s": round(length, 1),
         "identical": equal,
     }
