@@ -175,3 +175,9 @@ def test_protocols_by_name() -> None:
     assert (
         str(caught.value) == "protocol: expected one of labelled, cells, found 'cell'. Did you mean 'cells'?"
     )
+
+
+def test_progress_counts_blocks(pair: tuple[Volume, Volume]) -> None:
+    told: list[tuple[int, int]] = []
+    contingency(*pair, SPARSE, block=(2, 3, 5), workers=2, progress=lambda *now: told.append(now))
+    assert told == [(n, 27) for n in range(1, 28)]

@@ -12,7 +12,7 @@ is unlabelled (255) are left out. Every score of `voxels.py` follows from this t
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import StrEnum
@@ -109,6 +109,7 @@ def contingency(
     protocol: Protocol = Protocol.LABELLED,
     block: Triple = BLOCK,
     workers: int = 1,
+    progress: Callable[[int, int], None] | None = None,
 ) -> ContingencyTable:
     """Count true against predicted classes over two label volumes, block by block.
 
@@ -119,6 +120,7 @@ def contingency(
         protocol: which voxels count.
         block: voxels read at once, (z, y, x); memory grows with it and with `workers` only.
         workers: threads that read and count.
+        progress: told how many blocks are done, and of how many.
 
     Raises:
         ShapeError, VoxelSizeError: if the two volumes do not lie on one grid.
@@ -131,8 +133,10 @@ def contingency(
     grid = Grid(truth.shape, block)
     none: tuple[Counter[int], Counter[int]] = (Counter(), Counter())
     joint = _Joint(np.zeros((256, 256), np.int64), none)
-    for part in _parts(truth, prediction, grid, workers):
+    for done, part in enumerate(_parts(truth, prediction, grid, workers), start=1):
         joint += part
+        if progress is not None:
+            progress(done, len(grid))
     _check_ids(joint, (truth, prediction), schema)
     table = _table(joint.counts, schema, protocol)
     if table.voxels == 0:

@@ -57,14 +57,14 @@ def evaluate_prediction(folder: Path, name: str, protocol: str, progress: Progre
             f"study {study.name}: volume {entry.volume!r} has no labels to compare with; "
             f"add them with  densem import {folder} {entry.volume} --labels FILE"
         )
-    found = scores(contingency(truth, prediction, study.schema, judged, workers=2))
+    found = scores(contingency(truth, prediction, study.schema, judged, workers=2, progress=progress))
     record = {
         "prediction": name, "volume": entry.volume, "truth_id": truth.id,
         "model_id": entry.model_id, **found.to_dict(),
     }  # fmt: skip
     file = study.prediction_folder(name) / f"scores-{judged.value}.json"
     file.write_text(json.dumps(record, indent=1) + "\n")
-    page = study.folder / "reports" / f"{name}.html"
+    page = study.folder / "reports" / f"{name}{'' if judged is Protocol.LABELLED else f'.{judged}'}.html"
     page.parent.mkdir(exist_ok=True)
     write_page(evaluation_report(_facts(study, name, entry, truth, prediction, found)), page)
     return EvaluationResult(record, page, file)
