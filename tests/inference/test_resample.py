@@ -1,12 +1,13 @@
 import numpy as np
+import psutil
 import pytest
 from tiny_models import EXACT, VOXEL_SIZE, make_model, make_volume
 
 from densem.blocks import Box
-from densem.errors import ExistsError
+from densem.errors import ExistsError, ResourceError
 from densem.inference import predict, prediction, resample
 from densem.inference.resample import Resampled, at_size, nearest
-from densem.volumes import Volume
+from densem.volumes import Volume, open_volume
 
 RESAMPLED = EXACT.model_copy(update={"resample": True, "core": (4, 16, 24)})
 
@@ -92,6 +93,16 @@ def test_a_volume_of_half_the_voxel_size_gets_the_same_labels(model, tmp_path):
         "probabilities.zarr",
     ]
     assert not (tmp_path / "small" / resample.STAGE).exists()
+
+
+def test_what_is_refused_leaves_the_old_prediction(model, tmp_path, monkeypatch):
+    small = doubled(make_volume((5, 24, 40)))
+    before = predict(model, small, tmp_path / "p", RESAMPLED).classes.read()
+    usage = psutil.disk_usage("/")
+    monkeypatch.setattr(psutil, "disk_usage", lambda path: usage._replace(free=100))
+    with pytest.raises(ResourceError, match="free"):
+        predict(model, small, tmp_path / "p", RESAMPLED.model_copy(update={"overwrite": True}))
+    np.testing.assert_array_equal(open_volume(tmp_path / "p/classes.zarr").read(), before)
 
 
 def test_blocks_do_not_show(tmp_path):

@@ -82,6 +82,7 @@ def test_an_ensemble_with_flips_is_one_prediction(told):
         (["predict", "STUDY", "--model", "first", "--volume", "eval", "--flips", "q"], "axes of z, y, x"),
         (["predict", "STUDY", "--model", "first", "--volume", "eval", "--save", "logits"], "probabilities or entropy"),
         (["predict", "STUDY", "--model", "first", "--volume", "eval", "--name", "../x"], "prediction name '../x'"),
+        (["predict", "STUDY", "--model", "first", "--volume", "eval", "--name", "b", "--block", "1", "7", "9"], "--block 1 7 9: expected whole multiples"),
         (["predict", "STUDY", "--model", "first", "--volume", "eval", "--precision", "fp64"], "'auto', 'bf16' or 'fp32'"),
         (["evaluate", "STUDY", "--prediction", "first-evl"], "Did you mean 'first-eval'?"),
         (["evaluate", "STUDY", "--prediction", "first-eval", "--protocol", "cell"], "Did you mean 'cells'?"),

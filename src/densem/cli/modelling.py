@@ -114,6 +114,12 @@ def predict(
     precision: Annotated[str, typer.Option(help="auto, fp32 or bf16.")] = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     workers: Annotated[int, typer.Option(min=1, help="Blocks worked on at a time.")] = 1,
+    block: Annotated[
+        tuple[int, int, int] | None,
+        typer.Option(
+            metavar="Z Y X", help="Voxels worked on at a time; never changes a label.", show_default="fits"
+        ),
+    ] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Start anew where a prediction is there.")
     ] = False,
@@ -125,7 +131,7 @@ def predict(
         raise InputError("densem predict: give --model NAME (or a model folder); repeated, an ensemble")
     request = PredictRequest(
         models=tuple(model), context=context, flips=flips, save=save, resample=resample,
-        precision=precision, device=device, workers=workers, overwrite=overwrite,
+        precision=precision, device=device, workers=workers, block=block, overwrite=overwrite,
     )  # fmt: skip
     with bar("Predicting") as progress:
         if input_ is not None:

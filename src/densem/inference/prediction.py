@@ -113,12 +113,13 @@ def _predict_resampled(
 ) -> Prediction:
     """Predict on the model's grid in a folder of its own, then bring the labels back block by block."""
     _refuse_finished(folder, options)
-    if options.overwrite:
-        remove(folder)
     stage = folder / STAGE
     seen = at_size(volume, ensemble.voxel_size_nm, TOLERANCE)
     inner = _Prediction.prepare(ensemble, seen, stage, options.model_copy(update={"overwrite": False}))
     outputs = Outputs(folder, options.outputs, volume.shape, inner.outputs.layout, ensemble.schema)
+    if options.overwrite:  # only now that nothing is left to refuse
+        outputs.check_disk()
+        remove(folder)
     if is_finished(stage):
         inner.journal.begin(inner.plan())
         found = Prediction(stage, open_volume(inner.outputs.path("classes")))

@@ -30,6 +30,7 @@ class PredictRequest:
     precision: str = "auto"
     device: str = "auto"
     workers: int = 1
+    block: tuple[int, int, int] | None = None
     overwrite: bool = False
 
 
@@ -100,7 +101,10 @@ def _options(request: PredictRequest) -> Any:
         "context": parse_context(request.context),
         "flips": parse_flips(request.flips),
         "save": parse_save(request.save),
-        **{k: getattr(request, k) for k in ("resample", "precision", "device", "workers", "overwrite")},
+        **{
+            k: getattr(request, k)
+            for k in ("resample", "precision", "device", "workers", "block", "overwrite")
+        },
     }
     try:
         return PredictOptions.model_validate(facts)
