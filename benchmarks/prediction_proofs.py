@@ -5,7 +5,7 @@
 1. Exact context: probabilities with tiles of 64, 96, 160 and in one piece; largest difference (fp32).
 2. One tile, three block sizes and two workers: the chunk files are compared by hash.
 3. Predictions killed with SIGKILL at random moments and run again; chunk files against an uninterrupted one.
-4. Peak memory of a prediction, and of one of a volume 16 times larger.
+4. Peak memory of a prediction, and of those of volumes 16 and 64 times larger.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ import psutil
 from densem import __version__
 from densem.blocks import Box, triple
 from densem.inference import PredictOptions, predict, predict_box
+from densem.inference.prediction import is_finished
 from densem.model import Model
 from densem.volumes import Volume, ome_zarr, open_volume
 
@@ -110,6 +111,8 @@ def blocks_done(folder: Path) -> int:
 
 def kills(model: Path, volume: Path, scratch: Path, count: int, seed: int) -> dict[str, object]:
     """SIGKILL at random moments after the first block is written, then the same command again."""
+    data = np.tile(open_volume(volume).read(), (1, 3, 3))  # enough blocks to be killed among
+    volume = write(scratch / "volume-to-kill.zarr", data, open_volume(volume))
     whole, folder = scratch / "uninterrupted", scratch / "killed"
     shutil.rmtree(whole, ignore_errors=True)
     shutil.rmtree(folder, ignore_errors=True)
@@ -129,7 +132,7 @@ def kills(model: Path, volume: Path, scratch: Path, count: int, seed: int) -> di
         child = subprocess.Popen(
             command(model, volume, folder), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
-        moment = rng.uniform(first, first + (length - first) / 4)
+        moment = rng.uniform(0.9 * first, first + (length - first) / 4)
         try:
             child.wait(moment)
         except subprocess.TimeoutExpired:
@@ -141,7 +144,8 @@ def kills(model: Path, volume: Path, scratch: Path, count: int, seed: int) -> di
             continue
         equal.append(chunk_hashes(folder) == expected)
         shutil.rmtree(folder)
-    subprocess.run(command(model, volume, folder), check=True, capture_output=True)
+    if not is_finished(folder):
+        subprocess.run(command(model, volume, folder), check=True, capture_output=True)
     equal.append(chunk_hashes(folder) == expected)
     return {
         "kills": len(moments),
@@ -170,10 +174,10 @@ def peak(arguments: list[str]) -> float:
 
 
 def memory(model: Path, volume: Volume, scratch: Path) -> dict[str, object]:
-    """Peak memory for a volume and for one 16 times larger."""
+    """Peak memory for a volume and for ones 16 and 64 times larger."""
     data = volume.read()
     found = {}
-    for name, repeats in (("volume", (1, 1, 1)), ("16 times", (1, 4, 4))):
+    for name, repeats in (("volume", (1, 1, 1)), ("16 times", (1, 4, 4)), ("64 times", (1, 8, 8))):
         path = write(scratch / f"{name.replace(' ', '-')}.zarr", np.tile(data, repeats), volume)
         folder = scratch / f"memory-{path.stem}"
         shutil.rmtree(folder, ignore_errors=True)
