@@ -5,7 +5,7 @@
 1. Exact context: probabilities with tiles of 64, 96, 160 and in one piece; largest difference (fp32).
 2. One tile, three block sizes and two workers: the chunk files are compared by hash.
 3. Predictions killed with SIGKILL at random moments and run again; chunk files against an uninterrupted one.
-4. Peak memory of a prediction, and of those of volumes 16 and 64 times larger.
+4. Peak memory of predictions of a volume and of one 16 times larger, three runs each.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import platform
 import random
 import shutil
 import signal
+import statistics
 import subprocess
 import sys
 import time
@@ -173,20 +174,25 @@ def peak(arguments: list[str]) -> float:
     return top / 1e6
 
 
-def memory(model: Path, volume: Volume, scratch: Path) -> dict[str, object]:
-    """Peak memory for a volume and for ones 16 and 64 times larger."""
+def memory(model: Path, volume: Volume, scratch: Path, runs: int) -> dict[str, object]:
+    """Peak memory for a volume and for one 16 times larger, alternating: it differs from run to run."""
     data = volume.read()
-    found = {}
-    for name, repeats in (("volume", (1, 1, 1)), ("16 times", (1, 4, 4)), ("64 times", (1, 8, 8))):
-        path = write(scratch / f"{name.replace(' ', '-')}.zarr", np.tile(data, repeats), volume)
-        folder = scratch / f"memory-{path.stem}"
-        shutil.rmtree(folder, ignore_errors=True)
-        started = time.monotonic()
-        top = peak(command(model, path, folder))
-        shape = [n * r for n, r in zip(volume.shape, repeats, strict=True)]
-        found[name] = {"shape": shape, "peak_mb": round(top), "seconds": round(time.monotonic() - started, 1)}
-        print(name, found[name], flush=True)
-    return found
+    found: dict[str, dict[str, object]] = {}
+    paths = {}
+    for name, repeats in (("volume", (1, 2, 2)), ("16 times", (1, 8, 8))):
+        paths[name] = write(scratch / f"{name.replace(' ', '-')}.zarr", np.tile(data, repeats), volume)
+        found[name] = {"shape": [n * r for n, r in zip(volume.shape, repeats, strict=True)]}
+    peaks: dict[str, list[int]] = {name: [] for name in paths}
+    for _ in range(runs):
+        for name, path in paths.items():
+            folder = scratch / f"memory-{path.stem}"
+            shutil.rmtree(folder, ignore_errors=True)
+            peaks[name].append(round(peak(command(model, path, folder))))
+            found[name]["blocks"] = blocks_done(folder)
+            print("memory", name, peaks[name], flush=True)
+    for name, values in peaks.items():
+        found[name].update(peaks_mb=values, median_mb=statistics.median(values))
+    return dict(found)
 
 
 def main() -> None:
@@ -198,6 +204,7 @@ def main() -> None:
     parser.add_argument("scratch", type=Path)
     parser.add_argument("--box", type=int, nargs=3, default=(16, 512, 480))
     parser.add_argument("--kills", type=int, default=10)
+    parser.add_argument("--memory-runs", type=int, default=3)
     parser.add_argument("--only", nargs="*", default=["seams", "blocks", "kills", "memory"])
     parser.add_argument("--out", type=Path)
     asked = parser.parse_args()
@@ -224,7 +231,7 @@ def main() -> None:
         "seams": lambda: seams(model, open_volume(path)),
         "blocks": lambda: blocks(model, open_volume(path), asked.scratch),
         "kills": lambda: kills(asked.model, path, asked.scratch, asked.kills, seed=1),
-        "memory": lambda: memory(asked.model, open_volume(path), asked.scratch),
+        "memory": lambda: memory(asked.model, open_volume(path), asked.scratch, asked.memory_runs),
     }
     for name in asked.only:
         result[name] = steps[name]()
