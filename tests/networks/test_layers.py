@@ -54,7 +54,7 @@ def test_up_sampling_agrees_with_conv_transpose3d():
     torch.testing.assert_close(layer(layers.channels_last(x)), expected)
 
 
-# One slice: 2D; one channel: stacked; one float32 sample: summed; bfloat16: conv3d with safe gradients.
+# One slice: 2D; one channel: stacked; one float32 sample: summed; bfloat16, AVX2: conv3d with safe gradients.
 WAYS = [
     pytest.param((2, 1, 3, 8, 12), torch.float32, id="stacked"),
     pytest.param((1, 1, 1, 8, 12), torch.float32, id="stacked-one-slice"),
@@ -72,7 +72,9 @@ WAYS = [
 
 @pytest.mark.parametrize(("shape", "dtype"), WAYS)
 @pytest.mark.parametrize("biased", [True, False])
-def test_every_way_to_convolve_a_volume_agrees_with_conv3d(shape, dtype, biased):
+@pytest.mark.parametrize("avx2_alone", [True, False])
+def test_every_way_to_convolve_a_volume_agrees_with_conv3d(shape, dtype, biased, avx2_alone, monkeypatch):
+    monkeypatch.setattr(layers, "_AVX2_ALONE", avx2_alone)
     x, w, b = draw(*shape), draw(4, shape[1], 3, 3, 3, seed=1), draw(4, seed=2)
     g = draw(shape[0], 4, *shape[2:], seed=3)
     leaves, expected_leaves = [], []
