@@ -48,6 +48,7 @@ def test_a_loaded_model_is_the_saved_one(tmp_path):
 def test_the_folder_is_readable_and_holds_no_pickle(tmp_path):
     make().save(tmp_path / "m")
     assert sorted(p.name for p in (tmp_path / "m").iterdir()) == ["model.toml", "weights.safetensors"]
+    assert len({p.stat().st_mode for p in (tmp_path / "m").iterdir()}) == 1  # whoever reads one reads both
     record = tomllib.loads((tmp_path / "m/model.toml").read_text())
     assert record["voxel_size_nm"] == [40.0, 10.0, 5.0]
     assert record["schema"]["classes"]["b"]["id"] == 1
@@ -147,3 +148,12 @@ def test_weights_on_disk_are_float32(tmp_path):
     make().save(tmp_path / "m")
     arrays = load_file(tmp_path / "m/weights.safetensors")
     assert {a.dtype for a in arrays.values()} <= {np.dtype("float32"), np.dtype("int64")}
+
+
+def test_missing_weights_are_called_missing(tmp_path):
+    make().save(tmp_path / "m")
+    (tmp_path / "m/weights.safetensors").unlink()
+    with pytest.raises(
+        IntegrityError, match=r"weights\.safetensors: expected the model's weights, found no such"
+    ):
+        Model.load(tmp_path / "m")

@@ -133,6 +133,7 @@ class Model:
         identity = _identity(self.describe(), _hash_weights(state))
         record = {"densem": __version__, "id": identity, **self.describe()}
         (part / "model.toml").write_text(tomli_w.dumps(record))
+        shutil.copymode(part / "model.toml", part / "weights.safetensors")  # safetensors: for the owner alone
         if (folder / "training").exists():
             shutil.copytree(folder / "training", part / "training")
         shutil.rmtree(folder, ignore_errors=True)
@@ -163,8 +164,13 @@ class Model:
                 training=record["training"],
                 name=record["name"],
             )
+        except FileNotFoundError as error:
+            raise IntegrityError(
+                f"{error.filename or folder / 'weights.safetensors'}: expected the model's weights, found no "
+                "such file; copy the whole model folder anew"
+            ) from None
         except (SafetensorError, RuntimeError, OSError) as error:
-            line = str(error).splitlines()[0]
+            line = " ".join(str(error).split())[:160]
             raise IntegrityError(
                 f"{folder}: the weights do not fit model.toml or are damaged ({line}); "
                 "copy the model anew or train again"

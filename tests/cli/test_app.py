@@ -62,3 +62,44 @@ def test_new_and_info(tmp_path, capsys):
     assert '"classes": [\n  "inside"' in capsys.readouterr().out
     assert run(["new", folder, "--classes", "a,b"]) == 2
     assert "there is a study already" in capsys.readouterr().err
+
+
+def test_ctrl_c_says_how_to_go_on(tmp_path, monkeypatch, capsys):
+    def interrupt(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("densem.study.Study.create", interrupt)
+    assert run(["new", str(tmp_path / "mine"), "--classes", "a,b"]) == 130
+    assert "densem: interrupted; run the same command again to go on" in capsys.readouterr().err
+
+
+def test_without_an_answer_nothing_is_removed(tmp_path, monkeypatch, capsys):
+    import io
+
+    import numpy as np
+    import tifffile
+
+    folder, image = str(tmp_path / "mine"), str(tmp_path / "image.tif")
+    tifffile.imwrite(
+        image, np.arange(5 * 24 * 32, dtype=np.uint8).reshape(5, 24, 32), photometric="minisblack"
+    )
+    assert run(["new", folder, "--classes", "a,b"]) == 0
+    assert run(["import", folder, "v", "--image", image, "--voxel-size", "40", "10", "10"]) == 0
+    monkeypatch.setattr("sys.stdin", io.StringIO(""))
+    assert run(["remove", folder, "v"]) == 0
+    assert "Nothing was removed." in capsys.readouterr().out
+    assert (tmp_path / "mine/volumes/v.zarr").is_dir()
+
+
+def test_a_study_that_may_not_be_read_is_not_called_missing(tmp_path, monkeypatch, capsys):
+    from pathlib import Path
+
+    (tmp_path / "study.toml").touch()
+    refusal = PermissionError(13, "Permission denied", str(tmp_path / "study.toml"))
+
+    def refuse(*arguments, **options):
+        raise refusal
+
+    monkeypatch.setattr(Path, "read_text", refuse)
+    assert run(["info", str(tmp_path)]) == 2
+    assert "study.toml: Permission denied" in capsys.readouterr().err

@@ -112,6 +112,43 @@ def test_a_volume_without_labels_cannot_be_scored_or_learnt_from(told, tmp_path,
     assert "has no labels to learn from" in capsys.readouterr().err
 
 
+@pytest.mark.filterwarnings("default::densem.errors.DensemWarning")
+def test_one_image_under_two_names_is_noticed(told, tmp_path, phantom_files, tiny_recipe, capsys):
+    folder = tmp_path / "copy"
+    shutil.copytree(told, folder)
+    files = ["--image", str(phantom_files.image), "--labels", str(phantom_files.semantic)]
+    common = [*files, "--palette", "platelet-em", "--voxel-size", "40", "10", "10", "--slices", "0:3"]
+    assert run(["import", str(folder), "again", *common, "--role", "eval"]) == 0
+    assert run(["role", str(folder), "eval", "test"]) == 0
+    capsys.readouterr()
+    assert run(["train", str(folder), "--recipe", str(tiny_recipe), "--name", "second"]) == 0
+    assert "densem: warning: volumes 'train' and 'again' are the same image" in capsys.readouterr().err
+    assert run(["predict", str(folder), "--model", "second", "--volume", "again"]) == 0
+    capsys.readouterr()
+    assert run(["evaluate", str(folder), "--prediction", "second-again"]) == 0
+    assert "densem: warning: Model second was trained on this volume" in capsys.readouterr().err
+    assert "was trained on this volume" in (folder / "reports/second-again.html").read_text()
+
+
+def test_scoring_is_suggested_only_where_there_are_labels(told, tmp_path, phantom_files, capsys):
+    folder = tmp_path / "copy"
+    shutil.copytree(told, folder)
+    image = ["--image", str(phantom_files.image), "--voxel-size", "40", "10", "10", "--slices", "0:2"]
+    assert run(["import", str(folder), "bare", *image]) == 0
+    for volume, suggested in (("bare", False), ("eval", True)):
+        capsys.readouterr()
+        assert (
+            run(["predict", str(folder), "--model", "first", "--volume", volume, "--name", f"p{volume}"]) == 0
+        )
+        assert ("Next: densem evaluate" in capsys.readouterr().out) == suggested
+
+
+def test_a_file_given_to_predict_is_sent_to_import(told, tmp_path, phantom_files, capsys):
+    arguments = ["--input", str(phantom_files.image), "--model", str(told / "models/first")]
+    assert run(["predict", *arguments, "--output", str(tmp_path / "out")]) == 2
+    assert "found a file; bring it into a study first with densem import" in capsys.readouterr().err
+
+
 def test_a_foreign_zarr_that_is_referred_to_can_be_learnt_from(told, tmp_path, phantom_files, tiny_recipe):
     folder, foreign = tmp_path / "copy", tmp_path / "foreign.zarr"
     shutil.copytree(told, folder)

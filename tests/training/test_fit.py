@@ -209,6 +209,12 @@ def test_a_time_budget_is_kept(recipe, volume, schema, tmp_path, caplog, monkeyp
     assert rows[-1]["time"] == pytest.approx(result.seconds, abs=0.01)
 
 
+def test_a_budget_too_short_for_any_training_is_said(recipe, volume, schema, tmp_path, caplog):
+    result = train(recipe, [volume], schema, tmp_path, validate=lambda m: score(m, volume), max_time=0.01)
+    assert result.steps == 24
+    assert "is too short to train anything: the measured steps alone took" in caplog.text
+
+
 def test_a_width_left_open_is_decided_and_kept(table, volume, schema, tmp_path, caplog):
     table["network"]["config"]["filters"] = "auto"
     table["auto"] = {"filters": [2, 4], "steps": 40, "otherwise": 3}

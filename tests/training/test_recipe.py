@@ -46,7 +46,7 @@ def test_overrides_are_typed():
     [
         ("optimizer.lrr=1", r"no key 'optimizer.lrr'. Did you mean 'optimizer.lr'\?"),
         ("lr=1", r"no key 'lr'. Did you mean 'optimizer.lr'\?"),
-        ("schedul.steps=1", r"no key 'schedul'. Did you mean 'schedule"),
+        ("schedul.steps=1", r"no key 'schedul'. Did you mean 'schedule'\?"),
         ("augmentation.blur.often=1", r"no key 'augmentation.blur.often'"),
         (
             "network.config.filter=8",

@@ -17,6 +17,7 @@ import typer
 from densem import __version__
 from densem.errors import DensemError, DensemWarning, IncompleteError
 
+INTERRUPTED = 130
 UsageError: type[Any] = typer.BadParameter.__mro__[1]  # typer may bring its own copy of click
 
 app = typer.Typer(
@@ -74,7 +75,7 @@ def run(arguments: list[str]) -> int:
 
     try:
         code = app(arguments, standalone_mode=False)
-        return code if isinstance(code, int) else 0
+        return _ended(code if isinstance(code, int) else 0)
     except IncompleteError as error:
         return _say(error, 1)
     except DensemError as error:
@@ -88,8 +89,14 @@ def run(arguments: list[str]) -> int:
         error.show()
         return 2
     except (KeyboardInterrupt, typer.Abort):
+        return _ended(INTERRUPTED)
+
+
+def _ended(code: int) -> int:
+    """Newer versions of typer turn Ctrl-C into this exit code, older ones pass it on."""
+    if code == INTERRUPTED:
         typer.echo("densem: interrupted; run the same command again to go on", err=True)
-        return 130
+    return code
 
 
 def _say(error: Exception, code: int) -> int:

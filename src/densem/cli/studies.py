@@ -22,7 +22,7 @@ def new(
     study: StudyFolder,
     schema: Annotated[
         str | None,
-        typer.Option(help="A built-in schema (platelet, membrane) or a .toml file with [classes]."),
+        typer.Option(help="A built-in schema (platelet, membrane) or a .toml file of classes."),
     ] = None,
     classes: Annotated[
         str | None, typer.Option(help="Instead of a schema: names of classes 0, 1, 2, ..., with commas.")
@@ -205,7 +205,7 @@ def remove(
     opened.entry(volume)
     if not yes:
         what = "the annotations" if labels_only else "the image and annotations"
-        if not typer.confirm(f"Delete {what} of volume {volume} in {study}?"):
+        if not _confirmed(f"Delete {what} of volume {volume} in {study}?"):
             typer.echo("Nothing was removed.")
             return
     gone = opened.remove_annotation(volume) if labels_only else opened.remove_volume(volume, force)
@@ -224,3 +224,12 @@ def role(
 
     Study.open(study).set_role(volume, check_role(to))
     typer.echo(f"Volume {volume} is now for {to}.")
+
+
+def _confirmed(question: str) -> bool:
+    """The answer; where nobody can be asked, no."""
+    try:
+        return typer.confirm(question)
+    except typer.Abort:
+        typer.echo(err=True)
+        return False

@@ -239,4 +239,4 @@ def _said(study: Study, name: str, image: Volume) -> str:
 def _shares_said(study: Study, name: str) -> list[str]:
     labels = study.labels(name)
     shares = label_shares(study, labels) if labels is not None else None
-    return [f"Labels: {shares}."] if shares else []
+    return [f"Labels, % of the voxels: {shares}."] if shares else []

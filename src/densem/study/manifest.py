@@ -91,7 +91,7 @@ class Manifest(BaseModel):
         """
         try:
             data = tomllib.loads(path.read_text())
-        except OSError:
+        except (FileNotFoundError, NotADirectoryError):
             raise NotFoundError(
                 f"{path.parent}: no study there (expected a study.toml); "
                 f"make one with  densem new {path.parent}"

@@ -58,11 +58,10 @@ def predict_volume(
         manifest.predictions[name] = PredictionEntry(
             models=list(request.models), model_id=ensemble.id, volume=volume, volume_id=image.id
         )
-    return [
-        *_said(result),
-        f"Prediction {name}: {target}",
-        f"Next: densem evaluate {folder} --prediction {name}",
-    ]
+    lines = [*_said(result), f"Prediction {name}: {target}"]
+    if study.labels(volume) is not None:
+        lines.append(f"Next: densem evaluate {folder} --prediction {name}")
+    return lines
 
 
 def predict_file(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -11,7 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from densem.errors import InputError, NotFoundError
+from densem.errors import DensemWarning, InputError, NotFoundError
 from densem.evaluation import Protocol, Scores, contingency, scores
 from densem.report.curves import read_attempts
 from densem.report.evaluation import Evaluation, evaluation_report
@@ -57,6 +58,8 @@ def evaluate_prediction(folder: Path, name: str, protocol: str, progress: Progre
             f"study {study.name}: volume {entry.volume!r} has no labels to compare with; "
             f"add them with  densem import {folder} {entry.volume} --labels FILE"
         )
+    for text in _seen_in_training(study, entry):
+        warnings.warn(text, DensemWarning, stacklevel=2)
     found = scores(contingency(truth, prediction, study.schema, judged, workers=2, progress=progress))
     record = {
         "prediction": name, "volume": entry.volume, "truth_id": truth.id,
@@ -148,15 +151,23 @@ def _attempts(study: Study, names: list[str]) -> Any:
 
 
 def _warnings(study: Study, entry: PredictionEntry, prediction: Volume) -> tuple[str, ...]:
-    said = list(prediction.provenance.get("warnings", ()))
-    for name in entry.models:
-        record = study.manifest.models.get(name)
-        if record and entry.volume in record.trained_on:
-            said.append(
-                f"Model {name} was trained on this volume: the scores say how well it fits what it has seen, "
-                "not how right it will be on anything else."
-            )
-    return tuple(said)
+    return (*prediction.provenance.get("warnings", ()), *_seen_in_training(study, entry))
+
+
+def _seen_in_training(study: Study, entry: PredictionEntry) -> list[str]:
+    """A sentence for each model that learned from the predicted volume."""
+    records = {name: study.manifest.models.get(name) for name in entry.models}
+    return [
+        f"Model {name} was trained on this volume: the scores say how well it fits what it has seen, "
+        "not how right it will be on anything else."
+        for name, record in records.items()
+        if record and _is_among(entry, record.trained_on)
+    ]
+
+
+def _is_among(entry: PredictionEntry, trained_on: dict[str, str]) -> bool:
+    """Whether a prediction is of a volume by its name, or of the same image under another name."""
+    return entry.volume in trained_on or any(ids.split()[0] == entry.volume_id for ids in trained_on.values())
 
 
 def _next(study: Study, entry: PredictionEntry) -> tuple[tuple[str, str], ...]:

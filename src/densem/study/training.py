@@ -6,6 +6,7 @@ Training knows nothing of prediction and evaluation; it is handed `validate`, ma
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from densem.blocks import Box, Grid, Triple
-from densem.errors import ConfigError, ExistsError, InputError
+from densem.errors import ConfigError, DensemWarning, ExistsError, InputError
 from densem.evaluation import contingency, scores
 from densem.schema import UNLABELLED, LabelSchema
 from densem.study.manifest import ModelEntry, check_name, claimed, locked
@@ -78,6 +79,7 @@ def train_model(study: Study, request: TrainRequest) -> Iterator[str]:
         learn, judge, said = hold_out(learn)
         yield said
     _check_voxel_sizes(study.name, [*learn, *judge])
+    _warn_of_the_same_image(learn, judge)
     yield f"Training {name} by recipe {request.recipe} on {_listed(learn)}; validating on {_listed(judge)}."
     validate = Validation(judge, study.schema)
     with claimed(study.run_folder(name), f"training {name}"):
@@ -154,6 +156,20 @@ def _check_voxel_sizes(study: str, volumes: list[Labelled]) -> None:
             )
 
 
+def _warn_of_the_same_image(learn: list[Labelled], judge: list[Labelled]) -> None:
+    """Two names may stand for one image; parts of one image that do not overlap have ids of their own."""
+    names = {v.image.id: v.name for v in learn}
+    for other in judge:
+        if other.image.id in names:
+            warnings.warn(
+                f"volumes {names[other.image.id]!r} and {other.name!r} are the same image: scores on the "
+                "eval volume will say how well the model fits what it has seen; import another part with "
+                "--role eval",
+                DensemWarning,
+                stacklevel=3,
+            )
+
+
 def _ids(volumes: list[Labelled]) -> dict[str, str]:
     return {v.name: f"{v.image.id} {v.labels.id}" for v in volumes}
 
@@ -208,7 +224,7 @@ def hold_out(volumes: list[Labelled]) -> tuple[list[Labelled], list[Labelled], s
     learn = [v if v is not deepest else _cut(v, 0, first) for v in volumes]
     judge = [_cut(deepest, first, deepest.image.shape[0])]
     said = (
-        f"There is no eval volume: the last fifth of the labelled slices of {deepest.name} "
+        f"No volume of role eval is left: the last fifth of the labelled slices of {deepest.name} "
         f"(slices {first} to {rows[-1]}) is held out for validation."
     )
     return learn, judge, said

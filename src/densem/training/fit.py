@@ -213,6 +213,12 @@ class _Run:
             log.info(
                 "%d steps of %.2f s fit into %s", state.plan.steps, timing.step, duration(self.job.max_time)
             )
+            if state.plan.steps <= MEASURED_STEPS + 1:
+                log.warning(
+                    "--max-time %s is too short to train anything: the measured steps alone took %s",
+                    duration(self.job.max_time),
+                    duration(timing.spent),
+                )
             self.loop.save(self.module)
 
     def _fit(self, until: int) -> str:

@@ -25,19 +25,19 @@ class TrainingProgress:
             columns = (
                 TextColumn("[bold]{task.description}"),
                 BarColumn(),
-                TextColumn("{task.completed}/{task.total} steps"),
+                TextColumn("{task.completed}/{task.fields[steps]} steps"),
                 TextColumn("{task.fields[numbers]}"),
                 TimeElapsedColumn(),
                 TimeRemainingColumn(),
             )
             self._bar = Progress(*columns, console=Console(stderr=True), transient=False)
-            self._task = self._bar.add_task("training", total=None, numbers="")
+            self._task = self._bar.add_task("training", total=None, numbers="", steps="?")
             self._bar.start()
 
     def update(self, step: int, steps: int | None, numbers: str, seconds_left: float | None) -> None:
         """Tell how far the run is; `numbers` is a short text such as loss and speed."""
         if self._bar is not None:
-            self._bar.update(self._task, completed=step, total=steps, numbers=numbers)
+            self._bar.update(self._task, completed=step, total=steps, numbers=numbers, steps=steps or "?")
         elif self._shown and time.monotonic() - self._said >= SECONDS_BETWEEN_LINES:
             self._said = time.monotonic()
             left = "" if seconds_left is None else f", about {duration(seconds_left)} left"

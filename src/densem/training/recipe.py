@@ -235,8 +235,9 @@ def _explain(error: ValidationError, where: str) -> ConfigError:
 
 
 def _unknown(key: str, known: list[str], where: str) -> ConfigError:
-    """The refusal of a key; the hint looks at the whole key, then at its last part."""
-    hint = nearest(key, known)
+    """The refusal of a key; the hint looks at sections or whole keys, then at last parts."""
+    sections = sorted({k.rpartition(".")[0] for k in known})
+    hint = nearest(key, known if "." in key else sections)
     if hint.startswith(" Known"):
         last = {k.rsplit(".", 1)[-1]: k for k in known}
         close = nearest(key.rsplit(".", 1)[-1], list(last))

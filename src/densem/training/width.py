@@ -45,7 +45,7 @@ def decide(recipe: Recipe, sampler: PatchSampler, budget: float | None, runtime:
     for filters in recipe.auto.filters:
         tried = recipe.with_filters(filters)
         taken = step_seconds(tried, sampler, runtime)
-        possible = int((budget - (time.monotonic() - started)) / taken)
+        possible = max(0, int((budget - (time.monotonic() - started)) / taken))
         if possible < recipe.auto.steps and steps:
             break
         chosen, steps, seconds = tried, possible, taken

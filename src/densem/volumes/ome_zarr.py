@@ -223,6 +223,11 @@ def _open_node(path: Path) -> zarr.Group | zarr.Array:
     try:
         return zarr.open(path, mode="r")
     except Exception as error:
+        if path.is_file():
+            raise FormatError(
+                f"{path}: expected a folder with an OME-Zarr or Zarr volume, found a file; "
+                "bring it into a study first with  densem import"
+            ) from None
         raise FormatError(
             f"{path}: expected an OME-Zarr or Zarr volume, but it cannot be opened ({error})"
         ) from None
