@@ -176,7 +176,7 @@ def demo(
     folder: Annotated[Path, typer.Argument(metavar="[FOLDER]", help="Where to make the demo study.")] = Path(
         "demo"
     ),
-    max_time: Annotated[str, typer.Option(metavar="TIME", help="Time for training.")] = "300s",
+    max_time: Annotated[str, typer.Option(metavar="TIME", help="Time for training.")] = "270s",
     seed: Annotated[int, typer.Option(help="Another seed makes another volume.")] = 0,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace a demo study that is there.")
