@@ -157,7 +157,7 @@ def _check_voxel_sizes(study: str, volumes: list[Labelled]) -> None:
 
 
 def _warn_of_the_same_image(learn: list[Labelled], judge: list[Labelled]) -> None:
-    """Two names may stand for one image; parts of one image that do not overlap have ids of their own."""
+    """Two names may stand for one image; overlapping parts of one have other ids and go unnoticed."""
     names = {v.image.id: v.name for v in learn}
     for other in judge:
         if other.image.id in names:
