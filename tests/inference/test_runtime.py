@@ -5,17 +5,23 @@ import torch
 from tiny_models import make_model
 
 from densem.errors import ConfigError
-from densem.inference import Doctor, Runtime, runtime
+from densem.inference import Doctor, Runtime
+from densem.networks import hardware
 
 
 @pytest.fixture
 def flags(monkeypatch):
-    return lambda *names: monkeypatch.setattr(runtime, "_flags", lambda: frozenset(names))
+    return lambda *names: monkeypatch.setattr(hardware, "_flags", lambda: frozenset(names))
 
 
 @pytest.mark.parametrize(
     ("names", "precision"),
-    [(("avx2",), "fp32"), (("avx2", "avx512_bf16"), "bf16"), (("avx2", "amx_bf16"), "bf16"), ((), "fp32")],
+    [
+        (("avx2",), "fp32"),
+        (("avx2", "avx512_bf16"), "bf16"),
+        (("avx2", "amx_bf16"), "bf16"),
+        (("sse2",), "fp32"),
+    ],
 )
 def test_auto_takes_bf16_where_the_processor_has_it(flags, names, precision):
     flags(*names)
@@ -23,7 +29,7 @@ def test_auto_takes_bf16_where_the_processor_has_it(flags, names, precision):
 
 
 def test_what_is_asked_for_is_taken(flags):
-    flags()
+    flags("sse2")
     assert Runtime.choose("cpu", "bf16").dtype == torch.bfloat16
     assert Runtime.choose("cpu", "fp32").dtype == torch.float32
 

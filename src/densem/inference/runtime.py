@@ -7,19 +7,17 @@ else fp32. A ready network is a copy: normalisation folded into the convolutions
 from __future__ import annotations
 
 import copy
-import ctypes
-import functools
-import sys
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, Literal
 
-import psutil
 import torch
 from torch import nn
 
 from densem import networks
 from densem.errors import ConfigError
+from densem.networks.hardware import has_bf16, keep_memory, processor
+
+__all__ = ["Doctor", "Precision", "Runtime", "keep_memory"]
 
 Precision = Literal["auto", "bf16", "fp32"]
 
@@ -89,55 +87,3 @@ class Doctor:
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""
         return asdict(self)
-
-
-def has_bf16(device: str) -> bool:
-    """Whether bf16 is multiplied natively there."""
-    if device.startswith("cuda"):
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return bool({"avx512_bf16", "amx_bf16"} & _flags())
-
-
-def processor() -> str:
-    """Instruction sets of the processor that change the last bit of a convolution, as one word."""
-    known = sorted({"avx2", "avx512f", "avx512_bf16", "amx_bf16"} & _flags())
-    return "cpu " + ("+".join(known) or str(torch.backends.cpu.get_cpu_capability()))
-
-
-@functools.cache
-def _flags() -> frozenset[str]:
-    """Feature flags of the processor; empty where the system does not list them."""
-    try:
-        text = Path("/proc/cpuinfo").read_text()
-    except OSError:
-        return frozenset()
-    line = next((line for line in text.splitlines() if line.startswith("flags")), "")
-    return frozenset(line.partition(":")[2].split())
-
-
-def keep_memory(times: int = 1) -> bool:
-    """Tell the C library to keep freed memory for the next tile, where there is plenty of memory.
-
-    To be called after a first tile: its peak is what is compared with the free memory. Large tensors are
-    otherwise returned to the system and zeroed again for every layer: about a fifth of the time. Kept
-    memory is up to twice as much. Linux with glibc only.
-
-    Args:
-        times: how many tiles will be in work at the same time for each one until now.
-
-    Returns:
-        Whether it was told so.
-    """
-    if not sys.platform.startswith("linux"):
-        return False
-    import resource
-
-    peak = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    if psutil.virtual_memory().available < 3 * times * peak:
-        return False
-    trim_threshold, mmap_max = -1, -4
-    try:
-        library = ctypes.CDLL("libc.so.6")
-        return bool(library.mallopt(mmap_max, 0) and library.mallopt(trim_threshold, 2**31 - 1))
-    except (OSError, AttributeError):
-        return False

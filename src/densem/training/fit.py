@@ -25,6 +25,7 @@ from torch import nn
 from densem import __version__
 from densem.errors import CollapseError, ConfigError, VoxelSizeError
 from densem.model import Model, TilePlan
+from densem.networks.hardware import keep_memory
 from densem.sampling import NONE, LabelledVolume, PatchSampler, TrainingSet
 from densem.schema import LabelSchema
 from densem.training import checkpoint, run_folder, width
@@ -36,7 +37,7 @@ from densem.training.plan import MEASURED_STEPS, TIMED_STEPS, Plan, Timing
 from densem.training.prefetch import Prefetch
 from densem.training.progress import TrainingProgress, duration
 from densem.training.recipe import Recipe
-from densem.training.runtime import Runtime, keep_memory, quiet_lightning
+from densem.training.runtime import KEPT_BYTES, Runtime, quiet_lightning
 from densem.training.state import RunState, restore
 
 log = logging.getLogger(__name__)
@@ -108,7 +109,7 @@ def train(
     found = run_folder.find(folder, asked)
     folder.mkdir(parents=True, exist_ok=True)
     job = _Job(asked, folder, tuple(volumes), schema, name, seed, max_time, validate, progress)
-    keep_memory()
+    keep_memory(times=0, limit=KEPT_BYTES)
     with Interruption() as interruption, quiet_lightning():
         run = _Run.prepare(job, found or recipe, begun=found is not None, interruption=interruption)
         try:

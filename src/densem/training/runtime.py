@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import logging
-import sys
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,8 +11,9 @@ from typing import Literal
 
 import torch
 
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
-KEPT_BYTES = 1 << 30
+from densem.networks.hardware import has_bf16
+
+KEPT_BYTES = 1 << 30  # between steps
 
 
 @dataclass(frozen=True)
@@ -32,7 +31,7 @@ class Runtime:
             precision: float32, bfloat16, or auto: bfloat16 where the hardware computes with it.
         """
         device = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
-        return cls(device, precision == "bfloat16" or (precision == "auto" and has_bfloat16(device)))
+        return cls(device, precision == "bfloat16" or (precision == "auto" and has_bf16(device)))
 
     @property
     def lightning_precision(self) -> Literal["bf16-mixed", "32-true"]:
@@ -47,25 +46,6 @@ class Runtime:
     def autocast(self) -> torch.autocast:
         """The context in which a network is run."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16)
-
-
-def has_bfloat16(device: torch.device) -> bool:
-    """Whether the hardware multiplies in bfloat16 itself; emulation would be slower than float32."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    probes = (
-        getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    )
-    return any(probe() for probe in probes if probe is not None)
-
-
-def keep_memory() -> None:
-    """Have the C library keep freed memory instead of giving it back after each step (Linux only)."""
-    if sys.platform == "linux":
-        with contextlib.suppress(OSError, AttributeError):
-            library = ctypes.CDLL("libc.so.6")
-            library.mallopt(M_MMAP_THRESHOLD, KEPT_BYTES)
-            library.mallopt(M_TRIM_THRESHOLD, KEPT_BYTES)
 
 
 @contextlib.contextmanager
