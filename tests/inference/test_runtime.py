@@ -5,7 +5,7 @@ import torch
 from tiny_models import make_model
 
 from densem.errors import ConfigError
-from densem.inference import Doctor, Runtime
+from densem.inference import Runtime
 from densem.networks import hardware
 
 
@@ -65,9 +65,3 @@ def test_what_decides_the_last_bit_is_described(flags):
     flags("avx2", "avx512f", "sse")
     described = Runtime("cpu", "fp32").describe()
     assert described == {"device": "cpu avx2+avx512f", "precision": "fp32", "torch": str(torch.__version__)}
-
-
-def test_the_doctor_gives_plain_values():
-    facts = Doctor.look().to_dict()
-    assert facts["threads"] == torch.get_num_threads()
-    assert facts["torch"] == str(torch.__version__)

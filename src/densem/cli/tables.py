@@ -1,4 +1,4 @@
-"""Tables on a terminal: facts of a file or study, scores of a prediction."""
+"""Tables on a terminal: facts of a file or study, scores of a prediction, findings of the doctor."""
 
 from __future__ import annotations
 
@@ -65,3 +65,27 @@ def print_scores(scores: dict[str, Any]) -> None:
 
 def _score(value: float | None) -> str:
     return "n/a" if value is None or value != value else f"{value:.3f}"
+
+
+COLOURS = {"ok": "green", "note": "yellow", "problem": "bold red"}
+WIDE = 110
+
+
+def print_findings(checks: list[dict[str, str]]) -> None:
+    """Print a row for each check; what to do is a column of its own where there is room, else below."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False)
+    wide = console.width >= WIDE
+    table = Table() if wide else Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    table.add_column("check", no_wrap=True)
+    table.add_column("state", no_wrap=True)
+    for title in ("found", "what to do") if wide else ("found -> what to do",):
+        table.add_column(title, overflow="fold")
+    for row in checks:
+        state = f"[{COLOURS[row['state']]}]{row['state']}[/]"
+        texts = [_plain(row["found"]), _plain(row["advice"])]
+        table.add_row(_plain(row["check"]), state, *(texts if wide else ["\n-> ".join(filter(None, texts))]))
+    console.print(table)

@@ -4,9 +4,9 @@ from densem.inference.context import measure_context
 from densem.inference.labeller import Labeller, label_volume, predict_box
 from densem.inference.options import PredictOptions
 from densem.inference.prediction import Prediction, predict
-from densem.inference.runtime import Doctor, Runtime
+from densem.inference.runtime import Runtime
 
 __all__ = [
-    "Doctor", "Labeller", "PredictOptions", "Prediction", "Runtime", "label_volume", "measure_context",
+    "Labeller", "PredictOptions", "Prediction", "Runtime", "label_volume", "measure_context",
     "predict", "predict_box",
 ]  # fmt: skip

@@ -7,7 +7,7 @@ else fp32. A ready network is a copy: normalisation folded into the convolutions
 from __future__ import annotations
 
 import copy
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
@@ -17,7 +17,7 @@ from densem import networks
 from densem.errors import ConfigError
 from densem.networks.hardware import has_bf16, keep_memory, processor
 
-__all__ = ["Doctor", "Precision", "Runtime", "keep_memory"]
+__all__ = ["Precision", "Runtime", "keep_memory"]
 
 Precision = Literal["auto", "bf16", "fp32"]
 
@@ -65,25 +65,3 @@ class Runtime:
         """A copy of the network for prediction here; the given one is left as it is."""
         ready = networks.fold_normalization(copy.deepcopy(network).cpu()).eval()
         return ready.requires_grad_(False).to(device=self.device, dtype=self.dtype)
-
-
-@dataclass(frozen=True)
-class Doctor:
-    """Facts about this machine for a person to read."""
-
-    torch: str
-    processor: str
-    threads: int
-    bf16: bool
-    cuda: str | None
-
-    @classmethod
-    def look(cls) -> Doctor:
-        """Ask the system."""
-        card = torch.cuda.get_device_name(0) if torch.cuda.is_available() else None
-        device = "cuda" if card else "cpu"
-        return cls(str(torch.__version__), processor(), torch.get_num_threads(), has_bf16(device), card)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values."""
-        return asdict(self)
