@@ -37,6 +37,7 @@ CHECK_SECONDS = 7.0  # for all checks together
 MEGABYTE, GIGABYTE = 1_000_000, 1_000_000_000
 DISK_PIECE = 128 * MEGABYTE
 SLOW_DISK = 50 * MEGABYTE
+LOCK_ERRORS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.EBADF)
 TORCH = "pip install 'torch>=2.6,!=2.9.0'"
 # Newest CUDA that a driver knows -> the build of torch for it; 12.6 runs on every driver for CUDA 12.
 WHEELS = ((13, "cu130"), (12, "cu126"))
@@ -251,13 +252,14 @@ def cores() -> Finding:
 def threads() -> Finding:
     """Whether torch takes as many threads as there are cores; half of them is one for each pair of cores."""
     count, usable = torch.get_num_threads(), Cores.look().usable
+    setting = os.environ.get("OMP_NUM_THREADS")
     found = f"torch uses {count} for {usable} usable cores"
     if count > usable:
         return Finding(f"{found}: they get into each other's way", "note", f"export OMP_NUM_THREADS={usable}")
+    if setting and count < usable:
+        return Finding(found, "note", f"unset OMP_NUM_THREADS (it is {setting})")
     if count < usable // 2:
-        setting = os.environ.get("OMP_NUM_THREADS")
-        advice = f"unset OMP_NUM_THREADS (it is {setting})" if setting else f"export OMP_NUM_THREADS={usable}"
-        return Finding(found, "note", advice)
+        return Finding(found, "note", f"export OMP_NUM_THREADS={usable}")
     return Finding(found)
 
 
@@ -303,9 +305,9 @@ def file_locks(folder: Path) -> Finding:
     try:
         hold = locks_hold(folder)
     except OSError as error:
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            return _unwritable(folder, error)
-        return _without_locks(f"files cannot be locked: {error.strerror}")
+        if error.errno in LOCK_ERRORS:
+            return _without_locks(f"files cannot be locked: {error.strerror}")
+        return _unwritable(folder, error)
     if hold is None:
         return _without_locks("this system has no file locks")
     return Finding("files can be locked") if hold else _without_locks("a lock does not keep others out here")
