@@ -104,9 +104,9 @@ def test_values_that_are_no_numbers_are_refused_with_their_place(model):
     image = np.zeros(window.shape, np.float32)
     image[0, 20, 20] = np.nan
     with pytest.raises(InputError) as caught:
-        Fusion.of(model, FP32).probabilities(image, window)
+        list(Fusion.of(model, FP32).pieces(image, window))
     assert str(caught.value) == (
-        "the network gave values that are not numbers at z 0:4, y 16:32, x 24:48: look for NaN or extreme "
+        "the network gave values that are not numbers at z 0:1, y 16:32, x 24:48: look for NaN or extreme "
         "grey values in the image there, or predict with --precision fp32"
     )
 

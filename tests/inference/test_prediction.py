@@ -190,7 +190,7 @@ def test_a_block_of_broken_shards_is_refused(model, volume, tmp_path):
 
 def stopped(monkeypatch, tiles, *arguments):
     """A prediction that is interrupted after so many tiles."""
-    original, left = Fusion.probabilities, [tiles]
+    original, left = Fusion.pieces, [tiles]
 
     def limited(self, image, window):
         left[0] -= 1
@@ -199,7 +199,7 @@ def stopped(monkeypatch, tiles, *arguments):
         return original(self, image, window)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Fusion, "probabilities", limited)
+        patch.setattr(Fusion, "pieces", limited)
         with pytest.raises(KeyboardInterrupt):
             predict(*arguments)
 
@@ -307,11 +307,11 @@ import torch; torch.set_num_threads(1)
 from tiny_models import make_model, make_volume, EXACT
 from densem.inference import predict
 from densem.inference.fusion import Fusion
-original = Fusion.probabilities
+original = Fusion.pieces
 def slow(self, image, window):
     time.sleep(0.03)
     return original(self, image, window)
-Fusion.probabilities = slow
+Fusion.pieces = slow
 save = ("entropy", "probabilities")
 options = EXACT.model_copy(update=dict(core=(4, 16, 24), save=save, workers={workers}))
 print("ready", flush=True)
@@ -432,7 +432,7 @@ def test_a_context_below_zero_is_refused(model, volume, tmp_path):
 def test_the_practical_context_is_the_default(volume, tmp_path):
     model = make_model(practical=(1, 4, 4))
     found = predict(model, volume, tmp_path / "p", with_(TILED, context="practical"))
-    assert found.classes.provenance["context"] == [1, 4, 4]
+    assert found.classes.provenance["context"] == [3, 4, 4]  # in z always the exact one
 
 
 def test_an_unlike_volume_is_warned_about_and_noted(model, volume, tmp_path):

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from densem.blocks import Box, triple
 from densem.errors import ConfigError
-from densem.inference.tiles import Tiling, mirror, round_up
+from densem.inference.tiles import LONGEST, PLANE, Demand, Tiling, mirror, round_up
 from densem.model import TilePlan
 
 
@@ -86,6 +86,8 @@ def test_what_is_read_together_holds_every_window(tiling, seed):
 
 
 PLAN = TilePlan(core=(16, 128, 128), exact=(12, 80, 80))
+DEMAND = Demand(PLAN.exact, (1, 8, 8))
+SLABS = Demand((12, 40, 40), (1, 8, 8), streams=True)
 
 
 @pytest.mark.parametrize(
@@ -99,13 +101,13 @@ PLAN = TilePlan(core=(16, 128, 128), exact=(12, 80, 80))
     ],
 )
 def test_fitted_tiles_literally(shape, core):
-    assert Tiling.fit(PLAN, PLAN.exact, (1, 8, 8), shape).core == core
+    assert Tiling.fit(PLAN, DEMAND, shape).core == core
 
 
 @settings(max_examples=25, deadline=None)
 @given(st.tuples(st.integers(1, 300), st.integers(1, 900), st.integers(1, 900)))
 def test_fitted_windows_are_no_larger_than_the_plans_and_read_no_more(shape):
-    fitted = Tiling.fit(PLAN, PLAN.exact, (1, 8, 8), shape)
+    fitted = Tiling.fit(PLAN, DEMAND, shape)
     room = math.prod(c + 2 * e for c, e in zip(PLAN.core, PLAN.exact, strict=True))
     assert max(math.prod(fitted.window(core).shape) for core in fitted.grid) <= room
     plain = Tiling(shape, PLAN.core, PLAN.exact, (1, 8, 8))
@@ -120,7 +122,7 @@ def test_overhead_counts_the_voxels_of_all_windows():
 
 def test_tiles_fitted_to_a_box_count_the_context_outside_it():
     box = Box((20, 200, 304), (28, 712, 816))
-    fitted = Tiling.fit(PLAN, PLAN.exact, (1, 8, 8), (100, 2000, 2000), box)
+    fitted = Tiling.fit(PLAN, DEMAND, (100, 2000, 2000), box)
     room = math.prod(c + 2 * e for c, e in zip(PLAN.core, PLAN.exact, strict=True))
     assert fitted.core[0] == 8
     assert max(math.prod(fitted.window(core).shape) for core in fitted.cores_from(box)) <= room
@@ -132,3 +134,37 @@ def test_a_core_or_context_off_the_multiple_is_refused():
     assert str(caught.value) == (
         "tile: the core (4, 12, 24) is not whole multiples of (1, 8, 8), which the network needs"
     )
+
+
+@pytest.mark.parametrize(
+    ("shape", "core"),
+    [
+        ((24, 512, 512), (24, 256, 256)),  # no slice is computed twice
+        ((96, 1024, 1024), (96, 256, 256)),
+        ((97, 1024, 1024), (56, 256, 256)),  # two parts, in eights
+        ((5000, 700, 4000), (96, 352, 224)),
+        ((3, 50, 70), (3, 56, 72)),
+    ],
+)
+def test_tiles_for_slabs_are_long_in_z_literally(shape, core):
+    assert Tiling.fit(PLAN, SLABS, shape).core == core
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.tuples(st.integers(1, 400), st.integers(1, 900), st.integers(1, 900)))
+def test_windows_for_slabs_are_bounded_in_plane_and_in_length(shape):
+    fitted = Tiling.fit(PLAN, SLABS, shape)
+    for core in fitted.grid:
+        z, y, x = fitted.window(core).shape
+        assert y * x <= PLANE
+        assert z <= LONGEST + 2 * 12
+
+
+def test_a_window_says_where_it_ends_and_how_much_context_it_has():
+    tiling = Tiling((9, 50, 70), (4, 16, 24), (2, 8, 8), (1, 8, 8))
+    first, last = tiling.window(Box((0, 0, 0), (4, 16, 24))), tiling.window(Box((8, 48, 48), (9, 50, 70)))
+    assert (first.at_end, first.margins) == ((True, False), (0, 8, 0, 8))
+    assert (last.at_end, last.margins) == (
+        (False, True),
+        (8, 0, 8, 0),
+    )  # 6 and 2 mirrored voxels are no context

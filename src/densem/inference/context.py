@@ -6,7 +6,8 @@
    fewer than `LIMIT` labels is found by bisection; then, with the exact one in y and x, that in z.
 3. Both together are checked; while they change too many labels, they grow by one step.
 
-An axis on which the tiles have no neighbours cannot be measured and keeps the exact context.
+An axis on which the tiles have no neighbours cannot be measured and keeps the exact context, and so does z
+for a network that is shown windows slab by slab: there the exact one costs no more than another.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import numpy as np
 
 from densem.blocks import Box, Grid, Triple, triple
 from densem.inference import fusion
-from densem.inference.labeller import Labeller
+from densem.inference.labeller import Labeller, place
 from densem.inference.options import PredictOptions
 from densem.inference.tiles import Tiling, round_up
 from densem.model import Ensemble, Model, TilePlan
@@ -136,9 +137,10 @@ class _Probe:
 
     @property
     def has_neighbours(self) -> tuple[bool, ...]:
-        """Per axis, whether the volume is longer than a tile."""
+        """Per axis, whether the volume is longer than a tile and a smaller context of use."""
         tiling = self.labeller.tiling
-        return tuple(n > c for n, c in zip(tiling.shape, tiling.core, strict=True))
+        z, y, x = (n > c for n, c in zip(tiling.shape, tiling.core, strict=True))
+        return z and not self.labeller.fusion.streams, y, x
 
     def context(self, z: int, side: int) -> Triple:
         """`side` in y and x, but no more than the exact context, and that where there are no neighbours."""
@@ -150,8 +152,10 @@ class _Probe:
     def label(self, core: Box, context: Triple) -> np.ndarray:
         """Channels of a core, predicted with a context."""
         tiling = replace(self.labeller.tiling, context=context)
-        _, p = next(replace(self.labeller, tiling=tiling).tiles([core]))
-        return fusion.classes(p, range(len(p))).cpu().numpy()
+        found = np.empty(core.shape, np.uint8)
+        for piece, p in replace(self.labeller, tiling=tiling).pieces([core]):
+            place(found, core, piece, fusion.classes(p, range(len(p))).cpu().numpy())
+        return found
 
     def holds(self, context: Triple) -> bool:
         """Whether a context changes no more than the allowed share; stops as soon as it does."""

@@ -9,17 +9,20 @@ from __future__ import annotations
 import contextlib
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from densem.blocks import Box
 from densem.errors import ConfigError, InputError
 from densem.inference.runtime import Runtime
 from densem.inference.tiles import Window
 from densem.model import Ensemble, Model
+from densem.networks.geometry import Geometry
+from densem.networks.streaming import Ends, Stream
 
 _DIM = {"z": -3, "y": -2, "x": -1}
 
@@ -50,38 +53,129 @@ class Fusion:
         members = models.members if isinstance(models, Ensemble) else (models,)
         return cls(tuple(runtime.prepare(m.network) for m in members), subsets(flips), runtime)
 
-    def probabilities(self, image: np.ndarray, window: Window) -> Tensor:
-        """Class probabilities of a tile's core.
+    @property
+    def streams(self) -> bool:
+        """Whether every network can be shown a window slab by slab."""
+        return all(streams(n) for n in self.networks)
+
+    def pieces(self, image: np.ndarray, window: Window) -> Iterator[tuple[Box, Tensor]]:
+        """Class probabilities of a tile's core, in pieces along z.
 
         Args:
             image: float32 (Z, Y, X), normalised; the window's shape.
             window: says where the core lies.
 
-        Returns:
-            float32 (C, Z, Y, X) on the device; sums to 1 over C.
+        Yields:
+            Boxes that fill the core, in voxels of the volume, each with float32 (C, Z, Y, X) on the device
+            that sums to 1 over C. One network gives slab by slab; several, or flips, are fused first.
 
         Raises:
             InputError: if they are not finite; names the tile.
         """
-        with torch.inference_mode(), _exact_arithmetic(self.runtime.device):
-            x = torch.from_numpy(image)[None, None].to(self.runtime.device, self.runtime.dtype)
-            total: Tensor | None = None
-            for network, axes in itertools.product(self.networks, self.flips):
-                p = self._member(network, x, axes, window)
-                total = p if total is None else total.add_(p)
-            assert total is not None
-            mean = total.div_(len(self.networks) * len(self.flips))
-            if not bool(torch.isfinite(mean.amax())):
+        x = torch.from_numpy(image)[None, None].to(self.runtime.device, self.runtime.dtype)
+        passes = list(itertools.product(self.networks, self.flips))
+        found = self._one(*passes[0], x, window) if len(passes) == 1 else self._mean(passes, x, window)
+        for box, p in _computed(found, self.runtime.device):
+            if not bool(torch.isfinite(p.amax())):
                 raise InputError(
-                    f"the network gave values that are not numbers at {window.core}: look for NaN or extreme "
+                    f"the network gave values that are not numbers at {box}: look for NaN or extreme "
                     "grey values in the image there, or predict with --precision fp32"
                 )
-            return mean
+            yield box, p
 
-    def _member(self, network: nn.Module, x: Tensor, axes: tuple[int, ...], window: Window) -> Tensor:
-        logits = network(x.flip(axes) if axes else x)["semantic"][0]
-        logits = logits.flip(axes) if axes else logits
-        return torch.softmax(logits[:, *window.inside].float(), dim=0)
+    def _mean(
+        self, passes: Sequence[tuple[nn.Module, tuple[int, ...]]], x: Tensor, window: Window
+    ) -> Iterator[tuple[Box, Tensor]]:
+        """The core as one piece, fused."""
+        total: Tensor | None = None
+        for network, axes in passes:
+            for box, p in self._one(network, axes, x, window):
+                if total is None:
+                    total = p.new_zeros((p.shape[0], *window.core.shape))
+                total[:, *box.relative_to(window.core).slices] += p
+        assert total is not None
+        yield window.core, total.div_(len(passes))
+
+    def _one(
+        self, network: nn.Module, axes: tuple[int, ...], x: Tensor, window: Window
+    ) -> Iterator[tuple[Box, Tensor]]:
+        """What one network makes of the window mirrored along some axes, mirrored back."""
+        if not streams(network):
+            logits = network(x.flip(axes) if axes else x)["semantic"][0]
+            logits = logits.flip(axes) if axes else logits
+            yield window.core, torch.softmax(logits[:, *window.inside].float(), dim=0)
+            return
+        view = _View.of(window, network, axes)
+        stream = Stream(view.ends, self.runtime.slab(window.shape))
+        z = view.first
+        for outputs in stream.outputs(network, x.flip(axes) if axes else x):
+            logits = outputs["semantic"][0]
+            z += logits.shape[1]
+            box, part = view.place(z - logits.shape[1], logits)
+            if box.size:
+                yield box, torch.softmax(part.float(), dim=0)
+
+
+@dataclass(frozen=True)
+class _View:
+    """A window as a network that is shown it slab by slab sees it: mirrored along some axes."""
+
+    window: Window
+    axes: tuple[int, ...]
+    ends: Ends
+    first: int
+
+    @classmethod
+    def of(cls, window: Window, network: nn.Module, axes: tuple[int, ...]) -> _View:
+        needed = geometry(network).context
+        assert needed is not None
+        iz, depth = window.inside[0], window.shape[0]
+        short = (iz.start < needed[0], depth - iz.stop < needed[0])
+        zeros = (window.at_end[0] or short[0], window.at_end[1] or short[1])
+        y0, y1, x0, x1 = window.margins
+        if _DIM["y"] in axes:
+            y0, y1 = y1, y0
+        if _DIM["x"] in axes:
+            x0, x1 = x1, x0
+        ends = Ends(zeros[::-1] if _DIM["z"] in axes else zeros, (y0, y1, x0, x1))
+        return cls(window, axes, ends, 0 if ends.zeros[0] else needed[0])
+
+    def place(self, z: int, logits: Tensor) -> tuple[Box, Tensor]:
+        """The box of the core that a slab (C, n, Y, X) at z of the mirrored window fills, with its values."""
+        window, n = self.window, logits.shape[1]
+        if self.axes:
+            logits = logits.flip(self.axes)
+            if _DIM["z"] in self.axes:
+                z = window.shape[0] - z - n
+        inside = window.inside[0]
+        low, high = min(max(z, inside.start), z + n), min(z + n, inside.stop)
+        low, high = low - z, max(low, high) - z
+        (z0, y0, x0), (_, y1, x1) = window.core.start, window.core.stop
+        first = z0 + z - inside.start
+        box = Box((first + low, y0, x0), (first + high, y1, x1))
+        return box, logits[:, low:high, : y1 - y0, : x1 - x0]
+
+
+def streams(network: nn.Module) -> bool:
+    """Whether a network can be shown a window slab by slab."""
+    return bool(getattr(network, "streams", False))
+
+
+def geometry(network: nn.Module) -> Geometry:
+    """What a runner must know of a network."""
+    found = network.geometry
+    assert isinstance(found, Geometry)
+    return found
+
+
+def _computed(found: Iterator[tuple[Box, Tensor]], device: str) -> Iterator[tuple[Box, Tensor]]:
+    """The same, each step without autograd and in exact arithmetic, which end before anybody else goes on."""
+    while True:
+        with torch.inference_mode(), _exact_arithmetic(device):
+            piece = next(found, None)
+        if piece is None:
+            return
+        yield piece
 
 
 def _exact_arithmetic(device: str) -> contextlib.AbstractContextManager[None]:

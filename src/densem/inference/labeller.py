@@ -18,7 +18,7 @@ from densem.inference import fusion
 from densem.inference.fusion import Fusion
 from densem.inference.options import PredictOptions
 from densem.inference.runtime import Runtime
-from densem.inference.tiles import Tiling, round_up
+from densem.inference.tiles import Demand, Tiling, round_up
 from densem.model import Ensemble, Model
 from densem.volumes import Intensity, Volume
 from densem.volumes.intensity import measure_intensity
@@ -72,14 +72,17 @@ class Labeller:
             volume.intensity or measure_intensity(volume),
         )
 
-    def tiles(self, cores: Iterable[Box]) -> Iterator[tuple[Box, Tensor]]:
-        """Cores with their class probabilities, float32 (C, Z, Y, X) on the device; reads once."""
+    def pieces(self, cores: Iterable[Box]) -> Iterator[tuple[Box, Tensor]]:
+        """Boxes that fill the cores, each with class probabilities float32 (C, Z, Y, X) on the device.
+
+        Reads once; the pieces of a core come one after the other.
+        """
         cores = list(cores)
         reach = self.tiling.reach(cores)
         raw = self.volume.read(reach)
         for core in cores:
             window = self.tiling.window(core)
-            yield core, self.fusion.probabilities(self.normalize(window.take(raw, reach)), window)
+            yield from self.fusion.pieces(self.normalize(window.take(raw, reach)), window)
 
     def normalize(self, raw: np.ndarray) -> np.ndarray:
         """(grey value - mean) / spread of the volume, float32 (Z, Y, X)."""
@@ -93,8 +96,8 @@ def predict_box(
     """Class probabilities of a box, float32 (C, Z, Y, X); the same as `predict` would write there."""
     labeller, box = Labeller.of(models, volume, options), box or volume.box
     found = np.empty((len(models.schema), *box.shape), np.float32)
-    for core, p in labeller.tiles(labeller.tiling.cores(box)):
-        place(found, box, core, p.cpu().numpy())
+    for piece, p in labeller.pieces(labeller.tiling.cores(box)):
+        place(found, box, piece, p.cpu().numpy())
     return found
 
 
@@ -109,31 +112,34 @@ def label_volume(
     box = box or volume.box
     labeller = Labeller.of(models, volume, options, box)
     found = np.empty(box.shape, np.uint8)
-    for core, p in labeller.tiles(labeller.tiling.cores_from(box)):
-        place(found, box, core, fusion.classes(p, models.schema.ids).cpu().numpy())
+    for piece, p in labeller.pieces(labeller.tiling.cores_from(box)):
+        place(found, box, piece, fusion.classes(p, models.schema.ids).cpu().numpy())
     return found
 
 
-def place(target: np.ndarray, box: Box, core: Box, values: np.ndarray) -> None:
-    """Copy what a tile yielded (..., Z, Y, X) into the array of a box, as far as they meet."""
-    meet = core.clip(box)
-    target[(..., *meet.relative_to(box).slices)] = values[(..., *meet.relative_to(core).slices)]
+def place(target: np.ndarray, box: Box, piece: Box, values: np.ndarray) -> None:
+    """Copy the values (..., Z, Y, X) of a piece into the array of a box, as far as they meet."""
+    meet = piece.clip(box)
+    target[(..., *meet.relative_to(box).slices)] = values[(..., *meet.relative_to(piece).slices)]
 
 
 def tiling_for(ensemble: Ensemble, shape: Triple, options: PredictOptions, box: Box | None = None) -> Tiling:
     """The tiles over a volume of this shape, or a box in it; a function of its arguments alone."""
     plan = ensemble.tile
+    streams = all(fusion.streams(m.network) for m in ensemble.members)
     if isinstance(options.context, tuple):
         context = options.context
         if min(context) < 0:
             raise ConfigError(f"--context {context}: expected voxels, none below zero")
     else:
         context = plan.exact if options.context == "exact" else plan.context
+        if streams:  # then that in z costs little, and a smaller one would cost no less
+            context = (plan.exact[0], *context[1:])
     multiple = triple(math.lcm(*(m.geometry.multiple[i] for m in ensemble.members)) for i in range(3))
     if options.core is not None:
         core = round_up(options.core, multiple)
         return Tiling(shape, core, round_up(context, multiple), multiple)
-    return Tiling.fit(plan, context, multiple, shape, box)
+    return Tiling.fit(plan, Demand(context, multiple, streams), shape, box)
 
 
 def same_size(ensemble: Ensemble, volume: Volume) -> bool:

@@ -29,6 +29,7 @@ from densem.volumes.volume import Nanometres
 
 NAMES = ("classes", "confidence", "entropy", "probabilities")
 LARGEST_SHARD_COUNT = 100_000
+LARGE_TILE = 2_000_000
 Digests = dict[str, list[str]]
 
 
@@ -220,18 +221,18 @@ def count_labels(blocks: Iterable[np.ndarray]) -> dict[str, int]:
 
 
 def layout_for(core: Triple, shape: Triple) -> Layout:
-    """Chunks of one tile or an even part of it; shards of 1 x 2 x 2 tiles, more where there would be many."""
-    side = 2
+    """Chunks of one tile or even parts of it; shards of one large tile, of more where there are many."""
+    side = 1 if math.prod(core) >= LARGE_TILE else 2
     while side < 16 and math.prod(shape) / (math.prod(core) * side * side) > LARGEST_SHARD_COUNT:
         side *= 2
     counts = Grid(shape, core).counts
     shard = (core[0], core[1] * min(side, counts[1]), core[2] * min(side, counts[2]))
-    return Layout((core[0], _part(core[1]), _part(core[2])), shard)
+    return Layout((_part(core[0], 32), _part(core[1], 256), _part(core[2], 256)), shard)
 
 
-def _part(side: int) -> int:
-    """An even part of a side of at most 256 voxels, where one of up to 16 parts is."""
-    return next((side // k for k in range(1, 17) if side % k == 0 and side // k <= 256), side)
+def _part(side: int, most: int) -> int:
+    """An even part of a side of at most so many voxels, where one of up to 16 parts is."""
+    return next((side // k for k in range(1, 17) if side % k == 0 and side // k <= most), side)
 
 
 def _hash(block: np.ndarray) -> str:

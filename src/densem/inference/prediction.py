@@ -285,13 +285,13 @@ class _Task:
         }
         done = 0
         try:
-            for core, p in self.labeller.tiles(self.labeller.tiling.cores(box)):
+            for piece, p in self.labeller.pieces(self.labeller.tiling.cores(box)):
                 self._keep_memory()
                 with torch.inference_mode():
                     for name, array in arrays.items():
-                        place(array, box, core, made[name](p).cpu().numpy())
-                self.counter.add(core.size)
-                done += core.size
+                        place(array, box, piece, made[name](p).cpu().numpy())
+                self.counter.add(piece.size)
+                done += piece.size
             digests = self.outputs.write(box, arrays)
         except BaseException:
             self.counter.take_back(done)

@@ -14,11 +14,15 @@ import torch
 from torch import nn
 
 from densem import networks
+from densem.blocks import Triple
 from densem.errors import ConfigError
 from densem.networks.hardware import has_bf16, keep_memory, processor
 
 __all__ = ["Precision", "Runtime", "keep_memory"]
 
+SLAB = 300_000
+"""Voxels of a slab on a processor: enough that calls cost nothing beside arithmetic, few for the memory."""
+SLAB_ON_CARD = 4_000_000
 Precision = Literal["auto", "bf16", "fp32"]
 
 
@@ -55,6 +59,11 @@ class Runtime:
     def dtype(self) -> torch.dtype:
         """The number format as torch names it."""
         return torch.bfloat16 if self.precision == "bf16" else torch.float32
+
+    def slab(self, window: Triple) -> int:
+        """Slices of a window (Z, Y, X) that are shown to a network at a time."""
+        room = SLAB_ON_CARD if self.device.startswith("cuda") else SLAB
+        return max(1, min(window[0], room // (window[1] * window[2])))
 
     def describe(self) -> dict[str, Any]:
         """All that decides the last bit of a result beside model and tile, as plain values."""

@@ -9,6 +9,8 @@
 2. A window is clipped to the volume: there, and only there, the network pads with zeros.
 3. A far end that is no multiple is mirrored (the edge voxel not repeated) up to the next one, around the
    volume's own last voxel, as one pass over the whole volume would do it.
+4. A network that can be shown a window slab by slab gets tiles that are long in z, where nothing is computed
+   twice within a tile, and as wide as their memory allows: that depends on the window's area, not its length.
 """
 
 from __future__ import annotations
@@ -25,6 +27,10 @@ from densem.model import TilePlan
 
 ROOM = 1_500_000
 """Voxels of a window that any network is given room for."""
+PLANE = 150_000
+"""The same in y and x, for a window that is shown slab by slab."""
+LONGEST = 96
+"""Slices of the core of such a window."""
 
 
 @dataclass(frozen=True)
@@ -36,12 +42,16 @@ class Window:
         read: box to read; inside the volume.
         planes: per axis, which plane of the read box fills each plane of the input; int (n,).
         inside: the core within the network's input and output.
+        at_end: whether the window ends where the volume does, at the (upper, lower) end in z.
+        margins: context within the input, in whole multiples: before and behind the core in y, and in x.
     """
 
     core: Box
     read: Box
     planes: tuple[np.ndarray, np.ndarray, np.ndarray]
     inside: tuple[slice, slice, slice]
+    at_end: tuple[bool, bool]
+    margins: tuple[int, int, int, int]
 
     @property
     def shape(self) -> Triple:
@@ -52,6 +62,21 @@ class Window:
         """The network's input (Z, Y, X) from the voxels of a box `at` that holds the read box."""
         z, y, x = (p + (a - b) for p, a, b in zip(self.planes, self.read.start, at.start, strict=True))
         return block[np.ix_(z, y, x)]
+
+
+@dataclass(frozen=True)
+class Demand:
+    """What a network asks of its tiles.
+
+    Attributes:
+        context: voxels around a core.
+        multiple: sizes it accepts.
+        streams: it is shown windows slab by slab along z.
+    """
+
+    context: Triple
+    multiple: Triple
+    streams: bool = False
 
 
 @dataclass(frozen=True)
@@ -79,24 +104,27 @@ class Tiling:
                 )
 
     @classmethod
-    def fit(
-        cls, plan: TilePlan, context: Triple, multiple: Triple, shape: Triple, box: Box | None = None
-    ) -> Tiling:
+    def fit(cls, plan: TilePlan, demand: Demand, shape: Triple, box: Box | None = None) -> Tiling:
         """The tiling of a volume, or of a box in it, that reads least with windows of bounded size.
 
         Cores are at least the plan's. They grow, into equal parts of an axis, as long as a window has no
         more than `ROOM` voxels (or what the plan's needs): where the context is small or the volume thin.
+        Cores of windows that are shown slab by slab are up to `LONGEST` slices long, and `PLANE` is the room.
         A function of its arguments alone.
         """
-        context = round_up(context, multiple)
+        context, multiple = round_up(demand.context, demand.multiple), demand.multiple
         smallest = round_up(plan.core, multiple)
-        room = max(ROOM, math.prod(c + 2 * m for c, m in zip(smallest, context, strict=True)))
+        needed = [c + 2 * m for c, m in zip(smallest, context, strict=True)]
         box = box or Box.of_shape(shape)
         axes = [
             _Axis(a, b, n, c, m)
             for a, b, n, c, m in zip(box.start, box.stop, shape, context, multiple, strict=True)
         ]
         options = [axis.options(s) for axis, s in zip(axes, smallest, strict=True)]
+        room = max(ROOM, math.prod(needed))
+        if demand.streams:
+            options[0] = axes[0].long_parts()
+            room = max(PLANE, math.prod(needed[1:]))
         window, cost = (
             np.multiply.outer(np.multiply.outer(options[0][i], options[1][i]), options[2][i]) for i in (1, 2)
         )
@@ -137,7 +165,13 @@ class Tiling:
         ]
         read = Box(triple(s.start for s, _, _ in axes), triple(s.stop for s, _, _ in axes))
         (_, pz, iz), (_, py, iy), (_, px, ix) = axes
-        return Window(core, read, (pz, py, px), (iz, iy, ix))
+        at_end = (read.start[0] == 0, read.stop[0] == self.shape[0])
+        margins = tuple(
+            m
+            for inside, places, multiple in zip((iy, ix), (py, px), self.multiple[1:], strict=True)
+            for m in (inside.start, (len(places) - inside.stop) // multiple * multiple)
+        )
+        return Window(core, read, (pz, py, px), (iz, iy, ix), at_end, margins)
 
     def reach(self, cores: Iterable[Box]) -> Box:
         """The smallest box that holds what all these tiles read."""
@@ -181,6 +215,14 @@ class _Axis:
             np.array([max(r) for r in reads]),
             np.array([sum(r) for r in reads], float),
         )
+
+    def long_parts(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The one length of cores of at most `LONGEST` that is worth trying; takes no room."""
+        length = self.stop - self.start // self.multiple * self.multiple
+        parts = max(1, -(-length // LONGEST))
+        equal = -(-length // parts)
+        core = self._whole(equal if parts == 1 else -(-equal // 8) * 8)
+        return np.array([core]), np.array([1]), np.array([float(sum(self.windows(core)))])
 
     def _whole(self, length: int) -> int:
         return -(-length // self.multiple) * self.multiple

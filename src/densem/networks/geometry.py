@@ -120,5 +120,16 @@ class Reach:
         side = -(-radius // multiple) * multiple
         return Geometry((1, multiple, multiple), (self.depth, side, side), (self.depth, radius, radius))
 
+    def margin(self, multiple: int, scale: int) -> int:
+        """Voxels around a core, in whole multiples, that an activation needs for the core to come out right.
+
+        Args:
+            multiple: in whose whole multiples cores begin and end.
+            scale: of the activation that this reach leads back to; its pixels are 2^scale voxels wide.
+        """
+        first, last = self.plane(0, 0)[0], self.plane(multiple - 1, multiple - 1)[1]
+        needed = max(-(first << scale), ((last + 1) << scale) - multiple)
+        return max(0, -(-needed // multiple) * multiple)
+
 
 _RADIUS: dict[Kernel, Interval] = {"3x3x3": (1, 1), "1x3x3": (0, 1), "1x1x1": (0, 0)}

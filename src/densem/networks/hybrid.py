@@ -24,11 +24,15 @@ from torch import Tensor, nn
 from densem.networks.geometry import Geometry, Kernel, Reach
 from densem.networks.layers import (
     Convolution,
+    Cut,
+    Join,
     Normalization,
     PlanarConvolution,
+    Sum,
     UpSampling,
     block,
     channels_last,
+    check,
     concatenate,
     initialize,
     pool,
@@ -118,11 +122,35 @@ class HybridConfig(BaseModel):
         reach = encoded.pop()
         for scale in reversed(range(self.depth)):
             reach = self._through(reach.up().join(encoded[scale]), scale)
-        features = reach
+        return self._pyramid_of(reach).geometry(self.multiple)
+
+    @property
+    def multiple(self) -> int:
+        """Of the accepted sizes in y and x."""
+        return int(2 ** max(self.depth, len(self.pyramid) - 1))
+
+    def margin(self, scale: int) -> int:
+        """Voxels around a core at which the decoder block of a scale, and what follows it, still look.
+
+        Args:
+            scale: of the block; -1: of the pyramid alone.
+        """
+        reach = Reach()
+        for s in reversed(range(scale + 1)):
+            reach = self._through(reach if s == scale else reach.up(), s)
+        return self._pyramid_of(reach).margin(self.multiple, max(0, scale))
+
+    def ahead(self, scale: int) -> int:
+        """3x3x3 convolutions on the way from the encoder block of a scale down and back up to it."""
+        deeper = [self.kernels(s).count("3x3x3") for s in range(scale + 1, self.depth + 1)]
+        return 2 * sum(deeper) - deeper[-1]
+
+    def _pyramid_of(self, features: Reach) -> Reach:
+        reach = features
         for scale, times in enumerate(self.pyramid):
             branch = features.pool(scale).convolve("3x3x3", times).up(scale)
             reach = branch if scale == 0 else reach.join(branch)
-        return reach.geometry(2 ** max(self.depth, len(self.pyramid) - 1))
+        return reach
 
     def _through(self, reach: Reach, scale: int) -> Reach:
         for kernel in self.kernels(scale):
@@ -136,7 +164,10 @@ class Hybrid2D3D(nn.Module):
     Attributes:
         config: what it was made of.
         geometry: accepted sizes and context.
+        streams: it can be shown a window slab by slab.
     """
+
+    streams = True
 
     def __init__(self, config: HybridConfig) -> None:
         super().__init__()
@@ -148,7 +179,10 @@ class Hybrid2D3D(nn.Module):
         self.branches = nn.ModuleList(
             PyramidBranch(config, scale, times) for scale, times in enumerate(config.pyramid)
         )
+        self.sum = Sum(config.pyramid)
         self.head_3d = PlanarConvolution(width, config.n_classes, 1) if config.pyramid else None
+        self.to_pyramid = Cut(config.margin(0), config.margin(-1))
+        self.to_core = Cut(config.margin(-1), 0)
         initialize(self)
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
@@ -160,8 +194,8 @@ class Hybrid2D3D(nn.Module):
         Returns:
             `semantic` and, if so configured, `auxiliary`: float (N, n_classes, Z, Y, X).
         """
-        self.geometry.check(x.shape[2:])
-        features = self.body(channels_last(x))
+        check(self.geometry, x)
+        features = self.to_pyramid(self.body(channels_last(x)))
         outputs: dict[str, Tensor] = {}
         fed = features
         if self.head_2d is not None:
@@ -173,14 +207,12 @@ class Hybrid2D3D(nn.Module):
             outputs["semantic"] = self.head_3d(self._pyramid(fed))
             if not self.config.auxiliary:
                 outputs.pop("auxiliary", None)
+        outputs["semantic"] = self.to_core(outputs["semantic"])
         return outputs
 
     def _pyramid(self, x: Tensor) -> Tensor:
         """The sum of the branches."""
-        first, *others = self.branches
-        total: Tensor = first(x)
-        for branch in others:
-            total = total + branch(x)
+        total: Tensor = self.sum(*(branch(x) for branch in self.branches))
         return total
 
 
@@ -197,6 +229,10 @@ class EncoderDecoder(nn.Module):
         self.up = nn.ModuleList(
             UpSampling(config.width(s + 1), config.up_filters(s), bias=config.up_bias) for s in scales
         )
+        self.joins = nn.ModuleList(
+            Join(s, config.margin(s + 1) if s + 1 < config.depth else None, config.margin(s), config.ahead(s))
+            for s in scales
+        )
         self.merge = nn.ModuleList(_block(config, s, config.width(s) + config.up_filters(s)) for s in scales)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -207,7 +243,7 @@ class EncoderDecoder(nn.Module):
             x = down(pool(x))
             skips.append(x)
         for scale in reversed(range(len(self.up))):
-            x = self.merge[scale](concatenate(skips[scale], self.up[scale](x)))
+            x = self.merge[scale](self.joins[scale](skips[scale], self.up[scale](x)))
         return x
 
 

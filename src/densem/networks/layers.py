@@ -18,19 +18,27 @@ Why a 3x3x3 convolution has several ways (torch 2.13 on CPU; on a GPU only the f
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from densem.networks.geometry import Kernel
+from densem.networks.geometry import Geometry, Kernel
+from densem.networks.streaming import stream
 
 Normalization = Literal["none", "batch"]
 
 _HALF = (torch.bfloat16, torch.float16)
 _SMALL_FOR_ONEDNN = 20480
 _AVX2_ALONE = torch.backends.cpu.get_cpu_capability() == "AVX2"
+
+
+def check(geometry: Geometry, x: Tensor) -> None:
+    """Refuse an input (N, C, Z, Y, X) that cannot go in; a stream ends with slabs without slices."""
+    if x.shape[2] or stream() is None:
+        geometry.check(x.shape[2:])
 
 
 def channels_last(x: Tensor) -> Tensor:
@@ -88,7 +96,10 @@ class VolumetricConvolution(nn.Conv3d):
         _lay_out(self, torch.channels_last_3d)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, c, Z, Y, X) to (N, f, Z, Y, X)."""
+        """(N, c, Z, Y, X) to (N, f, Z, Y, X); in a stream to the slices whose neighbours are known."""
+        shown = stream()
+        if shown is not None:
+            return convolve_slab(shown.with_neighbours(self, x), self.weight, self.bias)
         device = x.device.type
         if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
             dtype = torch.get_autocast_dtype(device)
@@ -108,6 +119,69 @@ class UpSampling(nn.ConvTranspose2d):
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
         """(N, c, Z, Y, X) to (N, f, Z, 2 Y, 2 X)."""
         return volumes(super().forward(slices(x), output_size), x.shape[0])
+
+
+class Join(nn.Module):
+    """Where a skip connection meets the decoder: both concatenated along the channels.
+
+    Attributes:
+        scale: of both.
+        came: margin that the decoder's part was cut down to before; None: it was not.
+        margin: voxels of the input around the core that the rest of the network looks at; in a stream,
+            what lies beyond is left away.
+        ahead: 3x3x3 convolutions that the decoder's part went through and the skip connection did not.
+    """
+
+    def __init__(self, scale: int, came: int | None, margin: int, ahead: int) -> None:
+        super().__init__()
+        self.scale, self.came, self.margin, self.ahead = scale, came, margin, ahead
+
+    def forward(self, skip: Tensor, x: Tensor) -> Tensor:
+        """(N, c, Z, Y, X) and (N, d, Z, Y, X) to (N, c + d, Z, Y, X)."""
+        shown = stream()
+        if shown is not None:
+            skip = shown.cut(skip, self.scale, None, self.margin)
+            x = shown.cut(x, self.scale, self.came, self.margin)
+            skip, x = shown.together(self, (skip, x), (self.ahead, 0))
+        return concatenate(skip, x)
+
+
+class Sum(nn.Module):
+    """Where paths of equal channels meet: their sum.
+
+    Attributes:
+        ahead: how many 3x3x3 convolutions fewer than the longest path each of them has.
+    """
+
+    def __init__(self, depths: Sequence[int]) -> None:
+        super().__init__()
+        self.ahead = [max(depths, default=0) - d for d in depths]
+
+    def forward(self, *parts: Tensor) -> Tensor:
+        """(N, c, Z, Y, X) each."""
+        shown = stream()
+        first, *others = parts if shown is None else shown.together(self, parts, self.ahead)
+        for part in others:
+            first = first + part
+        return first
+
+
+class Cut(nn.Module):
+    """In a stream, leaves away what of the context is not looked at any more.
+
+    Attributes:
+        came: margin that came in; None: that of the window.
+        margin: what is left of it.
+    """
+
+    def __init__(self, came: int | None, margin: int) -> None:
+        super().__init__()
+        self.came, self.margin = came, margin
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, c, Z, Y, X), the same or smaller in y and x."""
+        shown = stream()
+        return x if shown is None else shown.cut(x, 0, self.came, self.margin)
 
 
 class BatchNormalization(nn.BatchNorm2d):
@@ -177,16 +251,41 @@ def convolve_volume(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     if z == 1:
         return volumes(F.conv2d(slices(x), weight[:, :, 1], bias, padding=1), n)
     if c == 1:
-        return _convolve_stacked(x, weight, bias)
+        return _convolve_stacked(F.pad(x, (0, 0, 0, 0, 1, 1)), weight, bias)
     if x.device.type == "cpu" and (x.dtype in _HALF or _AVX2_ALONE or _leaves_onednn(x)):
         return _SlicedGradient.apply(x, weight, bias)  # type: ignore[no-untyped-call]
     return channels_last(F.conv3d(x, weight, bias, padding=1))
 
 
+def convolve_slab(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """A 3x3x3 convolution of slices that bring their neighbours: padded in y and x, not in z.
+
+    Args:
+        x: (N, c, Z + 2, Y, X).
+        weight: (f, c, 3, 3, 3), of the same dtype.
+        bias: (f,).
+
+    Returns:
+        (N, f, Z, Y, X), channels last in memory; without slices where x has no more than two.
+    """
+    n, c, z = x.shape[:3]
+    if z < 3:
+        return channels_last(x.new_empty((n, weight.shape[0], 0, *x.shape[3:])))
+    if c == 1:
+        return _convolve_stacked(x, weight, bias)
+    if _leaves_onednn(x) and x.device.type == "cpu":
+        stack = slices(x)
+        out = F.conv2d(stack[1:-1], weight[:, :, 1], bias, padding=1)
+        out += F.conv2d(stack[:-2], weight[:, :, 0], padding=1)
+        out += F.conv2d(stack[2:], weight[:, :, 2], padding=1)
+        return volumes(out, 1)
+    return channels_last(F.conv3d(channels_last(x), weight, bias, padding=(0, 1, 1)))
+
+
 def _convolve_stacked(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """As a 2D convolution whose three input channels are the slices z - 1, z, z + 1."""
     n, _, z, y, w = x.shape
-    padded = F.pad(x.reshape(n, z, y, w), (0, 0, 0, 0, 1, 1))
+    z, padded = z - 2, x.reshape(n, z, y, w)
     stacked = torch.stack([padded[:, k : k + z] for k in range(3)], dim=-1)
     return volumes(F.conv2d(slices(stacked.permute(0, 4, 1, 2, 3)), weight[:, 0], bias, padding=1), n)
 

@@ -15,12 +15,14 @@ from torch import Tensor, nn
 from densem.errors import ShapeError
 from densem.networks.geometry import Geometry, Kernel, Reach
 from densem.networks.layers import (
+    Cut,
+    Join,
     Normalization,
     PlanarConvolution,
     UpSampling,
     block,
     channels_last,
-    concatenate,
+    check,
     initialize,
     pool,
 )
@@ -62,7 +64,10 @@ class AnisotropicUNet(nn.Module):
     Attributes:
         config: what it was made of.
         geometry: accepted sizes and context.
+        streams: it can be shown a window slab by slab.
     """
+
+    streams = True
 
     def __init__(self, config: AnisotropicUNetConfig) -> None:
         super().__init__()
@@ -71,6 +76,7 @@ class AnisotropicUNet(nn.Module):
         self.geometry = _geometry(kernels)
         self.body = _PlainUNet(config.filters, kernels, config.normalization)
         self.head = PlanarConvolution(config.filters, config.n_classes, 1)
+        self.to_core = Cut(_margin(kernels, 0), 0)
         initialize(self)
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
@@ -82,8 +88,8 @@ class AnisotropicUNet(nn.Module):
         Returns:
             `semantic`: float (N, n_classes, Z, Y, X).
         """
-        self.geometry.check(x.shape[2:])
-        return {"semantic": self.head(self.body(channels_last(x)))}
+        check(self.geometry, x)
+        return {"semantic": self.to_core(self.head(self.body(channels_last(x))))}
 
 
 class UNet2D(nn.Module):
@@ -93,18 +99,22 @@ class UNet2D(nn.Module):
         config: what it was made of.
         padding: "same", or "valid" as in the paper, whose output is smaller than its input.
         geometry: accepted sizes and context of the "same" form.
+        streams: it can be shown a window slab by slab.
     """
 
     def __init__(self, config: UNet2DConfig, padding: Padding = "same") -> None:
         super().__init__()
         self.config = config
         self.padding = padding
+        self.streams = padding == "same"
         kernels: list[list[Kernel]] = [["1x3x3", "1x3x3"] for _ in range(config.depth + 1)]
         self.geometry = _geometry(kernels)
         self.body = _PlainUNet(config.filters, kernels, config.normalization)
         self.head = PlanarConvolution(config.filters, config.n_classes, 1)
+        self.to_core = Cut(_margin(kernels, 0), 0)
         initialize(self)
         if padding == "valid":
+            self.body.valid = True
             for m in self.body.modules():
                 if isinstance(m, PlanarConvolution):
                     m.padding = (0, 0)
@@ -118,8 +128,11 @@ class UNet2D(nn.Module):
         Returns:
             `semantic`: float (N, n_classes, Z, Y, X), in y and x as `output_shape` says.
         """
-        self.output_shape(x.shape[2:])
-        return {"semantic": self.head(self.body(channels_last(x)))}
+        if self.streams:
+            check(self.geometry, x)
+        else:
+            self.output_shape(x.shape[2:])
+        return {"semantic": self.to_core(self.head(self.body(channels_last(x))))}
 
     def output_shape(self, shape: Sequence[int]) -> tuple[int, int, int]:
         """(z, y, x) of the output for that of the input.
@@ -165,6 +178,13 @@ class _PlainUNet(nn.Module):
         self.down = nn.ModuleList(made(c, s) for s, c in enumerate([1, *widths[:-1]]))
         self.up = nn.ModuleList(UpSampling(2 * w, w, bias=True) for w in widths[:-1])
         self.merge = nn.ModuleList(made(2 * w, s) for s, w in enumerate(widths[:-1]))
+        self.valid = False
+        depth = len(kernels) - 1
+        margins = [_margin(kernels, s) for s in range(depth)]
+        self.joins = nn.ModuleList(
+            Join(s, margins[s + 1] if s + 1 < depth else None, margins[s], _ahead(kernels, s))
+            for s in range(depth)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, 1, Z, Y, X) to features (N, filters, Z, Y, X)."""
@@ -175,8 +195,12 @@ class _PlainUNet(nn.Module):
             skips.append(x)
         for scale in reversed(range(len(self.up))):
             x = self.up[scale](x)
-            x = self.merge[scale](concatenate(_crop(skips[scale], x), x))
+            x = self.merge[scale](self.joins[scale](self._skip(skips[scale], x), x))
         return x
+
+    def _skip(self, skip: Tensor, x: Tensor) -> Tensor:
+        """What of a skip connection unpadded convolutions leave: its middle."""
+        return _crop(skip, x) if self.valid else skip
 
 
 def _crop(skip: Tensor, like: Tensor) -> Tensor:
@@ -187,16 +211,30 @@ def _crop(skip: Tensor, like: Tensor) -> Tensor:
 
 def _geometry(kernels: Sequence[Sequence[Kernel]]) -> Geometry:
     """Accepted sizes and context of a plain U-Net with zero-padded convolutions."""
-
-    def through(reach: Reach, scale: int) -> Reach:
-        for kernel in kernels[scale]:
-            reach = reach.convolve(kernel)
-        return reach
-
-    encoded = [through(Reach(), 0)]
-    for scale in range(1, len(kernels)):
-        encoded.append(through(encoded[-1].pool(), scale))
+    encoded = [_through(Reach(), kernels[0])]
+    for row in kernels[1:]:
+        encoded.append(_through(encoded[-1].pool(), row))
     reach = encoded.pop()
     for scale in reversed(range(len(encoded))):
-        reach = through(reach.up().join(encoded[scale]), scale)
+        reach = _through(reach.up().join(encoded[scale]), kernels[scale])
     return reach.geometry(2 ** len(encoded))
+
+
+def _margin(kernels: Sequence[Sequence[Kernel]], scale: int) -> int:
+    """Voxels around a core at which the decoder block of a scale, and what follows it, still look."""
+    reach = _through(Reach(), kernels[scale])
+    for s in reversed(range(scale)):
+        reach = _through(reach.up(), kernels[s])
+    return reach.margin(2 ** (len(kernels) - 1), scale)
+
+
+def _ahead(kernels: Sequence[Sequence[Kernel]], scale: int) -> int:
+    """3x3x3 convolutions on the way from the encoder block of a scale down and back up to it."""
+    deeper = [list(row).count("3x3x3") for row in kernels[scale + 1 :]]
+    return 2 * sum(deeper) - deeper[-1]
+
+
+def _through(reach: Reach, row: Sequence[Kernel]) -> Reach:
+    for kernel in row:
+        reach = reach.convolve(kernel)
+    return reach
