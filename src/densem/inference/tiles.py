@@ -27,7 +27,7 @@ from densem.model import TilePlan
 
 ROOM = 1_500_000
 """Voxels of a window that any network is given room for."""
-PLANE = 150_000
+PLANE = 120_000
 """The same in y and x, for a window that is shown slab by slab."""
 LONGEST = 96
 """Slices of the core of such a window."""

@@ -94,11 +94,10 @@ class Stream:
             layer: the convolution, whose memory it is.
             x: (N, C, Z, Y, X); Z may be 0.
         """
-        zero = x.new_zeros((*x.shape[:2], 1, *x.shape[3:]))
         first = layer not in self._order
         place = self._order.setdefault(layer, len(self._order))
-        above = [zero] if first and self.ends.zeros[0] else self._take((layer, 0))
-        below = [zero] if self._ended - self.depth <= place < self._ended else []
+        above = _zero(x) if first and self.ends.zeros[0] else self._take((layer, 0))
+        below = _zero(x) if self._ended - self.depth <= place < self._ended else []
         x = self._stack([*above, x, *below])
         if place >= self._ended:
             self._keep((layer, 0), x[:, :, -2:])
@@ -168,6 +167,11 @@ class Stream:
 def stream() -> Stream | None:
     """The stream whose slab the network of this thread is given; None: it is given whole windows."""
     return _active.get()
+
+
+def _zero(x: Tensor) -> list[Tensor]:
+    """A slice of zeros that fits a slab."""
+    return [x.new_zeros((*x.shape[:2], 1, *x.shape[3:]))]
 
 
 def _concatenate(parts: Sequence[Tensor], out: Tensor | None = None) -> Tensor:
