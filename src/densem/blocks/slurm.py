@@ -121,23 +121,24 @@ def slurm_client(settings: SlurmSettings, journal: Journal, blocks: int) -> Iter
     from distributed import Client
 
     jobs = Jobs(journal)
-    jobs.cancel()
+    left = jobs.cancel()
+    if left:
+        _log.warning("cancelled the Slurm jobs %s, left by an earlier run", ", ".join(left))
     logging.getLogger("distributed").setLevel(logging.ERROR)
-    with dask.config.set(_SCHEDULER):
-        cluster = _cluster(settings, jobs)
-    try:
+    with dask.config.set(_SETTINGS), _cluster(settings, jobs) as cluster:
         _check(cluster.job_script())
         wanted = max(1, min(settings.jobs, blocks))
-        cluster.adapt(minimum_jobs=wanted, maximum_jobs=wanted, interval="2s")
-        with Client(cluster, set_as_default=False, name="densem") as client:
-            yield client
-    finally:
-        with suppress(Exception):
-            cluster.close(timeout=GONE_SECONDS)
-        jobs.cancel()
+        keeper = cluster.adapt(minimum_jobs=wanted, maximum_jobs=wanted, interval="2s")
+        try:
+            with Client(cluster, set_as_default=False, name="densem") as client:
+                yield client
+        finally:
+            keeper.stop()
+            jobs.cancel()  # while the scheduler is there: workers that lose it may hang instead of ending
+    jobs.cancel()
 
 
-_SCHEDULER = {
+_SETTINGS = {
     "distributed.scheduler.allowed-failures": 1,  # the second worker that dies over a block fails it
     "distributed.scheduler.worker-saturation": 1.0,  # blocks are long: none waits behind another
     "distributed.deploy.lost-worker-timeout": "5s",
@@ -177,15 +178,17 @@ class Jobs:
         found = _call("squeue", "-h", f"--name={self.name}", f"--user={getpass.getuser()}", "-o", "%A")
         return [job for job in found.split() if job in noted]
 
-    def cancel(self) -> None:
+    def cancel(self) -> list[str]:
         """Cancel them, and wait until they have left the queue.
+
+        Returns:
+            The jobs that were there.
 
         Raises:
             ResourceError: naming those that stay.
         """
-        left = self.queued()
+        found = left = self.queued()
         if left:
-            _log.info("cancelling the Slurm jobs %s", ", ".join(left))
             _call("scancel", *left)
         deadline = time.monotonic() + GONE_SECONDS
         while left and time.monotonic() < deadline:
@@ -198,6 +201,7 @@ class Jobs:
             )
         with suppress(OSError):
             (self.folder / JOBS).unlink(missing_ok=True)
+        return found
 
 
 def _cluster(settings: SlurmSettings, jobs: Jobs) -> Any:
@@ -229,7 +233,7 @@ def _cluster(settings: SlurmSettings, jobs: Jobs) -> Any:
         interface=settings.interface,
         log_directory=str(jobs.logs),
         local_directory="${TMPDIR:-/tmp}",
-        python=settings.python or sys.executable,
+        python=f"exec {settings.python or sys.executable}",  # Slurm's signals reach the worker itself
         job_extra_directives=["--open-mode=append", "--no-requeue", *gpus, *settings.directives],
         job_script_prologue=["export MALLOC_ARENA_MAX=1", *settings.prologue],
         worker_extra_args=["--memory-limit", "0", *lifetime],  # Slurm sees to the memory

@@ -21,7 +21,7 @@ SHOWN_FAILURES = 1000
 
 @dataclass(frozen=True)
 class WorkerStatus:
-    """One worker: blocks it finished, and s since 1970 at which it finished the last."""
+    """One worker: blocks it finished, and s since 1970 at which it finished the last (or began the first)."""
 
     name: str
     blocks: int
@@ -109,7 +109,7 @@ class Status:
             engine=said.get("engine"),
             dashboard=said.get("dashboard"),
             scheduler=said.get("scheduler"),
-            workers=_workers(records),
+            workers=_workers(journal.folder, records, float(said.get("began", 0))),
             failures=_failures(journal.folder, records, grid),
         )
 
@@ -133,8 +133,10 @@ def _pace(said: Record, records: dict[int, Record], grid: Grid) -> tuple[float |
     return voxels / max(1e-3, now - since), quiet
 
 
-def _workers(records: dict[int, Record]) -> list[WorkerStatus]:
-    found: dict[str, WorkerStatus] = {}
+def _workers(folder: Path, records: dict[int, Record], began: float) -> list[WorkerStatus]:
+    """Those that finished blocks, and those of this run that only began one."""
+    files = {p.stem: p.stat().st_mtime for p in folder.glob("*.jsonl")}
+    found = {n: WorkerStatus(n, 0, t) for n, t in files.items() if t >= began and n != "kept"}
     for record in records.values():
         name, last = str(record.get("worker", "unknown")), record.get("time")
         known = found.get(name, WorkerStatus(name, 0, None))
