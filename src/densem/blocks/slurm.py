@@ -99,6 +99,22 @@ def config_folder() -> Path:
     return (Path(base) if base else Path.home() / ".config") / "densem"
 
 
+def clear_left_jobs(journal: Journal) -> None:
+    """Cancel the Slurm jobs that a killed run of this journal left in the queue.
+
+    Args:
+        journal: locked, so that no other run uses them.
+
+    Raises:
+        ResourceError: naming those that stay.
+    """
+    if not (journal.folder / JOBS).is_file() or shutil.which("squeue") is None:
+        return
+    left = Jobs(journal).cancel()
+    if left:
+        _log.warning("cancelled the Slurm jobs %s, left by an earlier run", ", ".join(left))
+
+
 @contextmanager
 def slurm_client(settings: SlurmSettings, journal: Journal, blocks: int) -> Iterator[Client]:
     """A Dask client whose workers are Slurm jobs; all of them are gone on leaving.
@@ -121,9 +137,6 @@ def slurm_client(settings: SlurmSettings, journal: Journal, blocks: int) -> Iter
     from distributed import Client
 
     jobs = Jobs(journal)
-    left = jobs.cancel()
-    if left:
-        _log.warning("cancelled the Slurm jobs %s, left by an earlier run", ", ".join(left))
     logging.getLogger("distributed").setLevel(logging.ERROR)
     with dask.config.set(_SETTINGS), _cluster(settings, jobs) as cluster:
         _check(cluster.job_script())

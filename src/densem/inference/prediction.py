@@ -22,6 +22,7 @@ from densem import __version__
 from densem.blocks import Progress, Report, RunOptions, coordinate, run
 from densem.blocks.bulletin import Bulletin
 from densem.blocks.cluster import Cluster, ask
+from densem.blocks.slurm import clear_left_jobs
 from densem.errors import DensemWarning, ExistsError
 from densem.inference.block_task import BlockTask, VoxelCounter
 from densem.inference.domain import compare
@@ -147,6 +148,7 @@ class _Prediction(Prepared):
         _refuse_finished(self.outputs.folder, self.options)
         self.outputs.check_disk(self._missing_share())
         with self.journal.lock():
+            clear_left_jobs(self.journal)
             report = self._do_blocks(on_progress)
             Bulletin(self.journal).say(state="adding pyramids")
             self.finish({**provenance, "warnings": list(found)})
