@@ -10,6 +10,7 @@ would give other bytes is refused by name.
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 import socket
 import threading
@@ -23,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from densem.blocks import Box, Journal, UnfitWorkerError
+from densem.blocks import Box, UnfitWorkerError
 from densem.blocks.cluster import connect
 from densem.blocks.slurm import SlurmSettings, slurm_client
 from densem.errors import ConfigError, DensemError
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from distributed import Client
 
 LOOK_SECONDS = 0.5
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -162,21 +164,33 @@ def runtime_there(device: str, precision: Precision) -> dict[str, Any]:
 
 
 @contextmanager
-def cluster_client(options: PredictOptions, journal: Journal, blocks: int) -> Iterator[Client]:
-    """A client of the cluster that the options name.
+def cluster_client(prepared: Prepared, blocks: int) -> Iterator[Client]:
+    """A client of the cluster that the options name, for so many blocks.
 
     Raises:
         ConfigError, NotFoundError: for what is missing in the options or in slurm.toml.
         ResourceError: if there is no such cluster.
     """
+    options = prepared.options
     if options.engine == "slurm":
-        with slurm_client(SlurmSettings.find(options.settings), journal, blocks) as client:
+        settings = SlurmSettings.find(options.settings)
+        _compare_threads(prepared.threads, settings)
+        with slurm_client(settings, prepared.journal, blocks) as client:
             yield client
         return
     if options.scheduler is None:
         raise ConfigError("--engine dask: give --scheduler ADDRESS, such as tcp://10.0.0.1:8786")
     with connect(options.scheduler) as client:
         yield client
+
+
+def _compare_threads(threads: int, settings: SlurmSettings) -> None:
+    if threads != settings.cores and not settings.gpus:
+        _log.warning(
+            "a job has %d cores (slurm.toml) and PyTorch works with %d threads: --threads %d would fit; the "
+            "number is part of what decides the last bits, so an unfinished prediction keeps its own",
+            settings.cores, threads, settings.cores,
+        )  # fmt: skip
 
 
 def check_reachable(volume: Volume, engine: str) -> None:

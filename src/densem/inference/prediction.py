@@ -204,7 +204,7 @@ class _Prediction(Prepared):
             self.verify()
             if len(self.journal.done()) == len(self.blocks):
                 return self._work_here(on_progress)
-        with cluster_client(self.options, self.journal, self._blocks_left()) as client:
+        with cluster_client(self, self._blocks_left()) as client:
             _announce(self.options.engine, client.dashboard_link, self.outputs.folder)
             wanted = (self.options.device, self.options.precision)
             self.runtime = ask(client, runtime_there, *wanted, stall_minutes=self.options.stall)
