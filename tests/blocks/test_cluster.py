@@ -73,6 +73,14 @@ def test_a_failure_is_tried_again_and_written_into_the_worker_log(scheduler, jou
     assert "block 3 (z 0:2, y 4:8, x 0:5) failed" in logs
 
 
+def test_a_full_disk_of_a_worker_stops_the_run(scheduler, journal):
+    def task(index, box):
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(ResourceError, match=r"the disk is full \(block \d+: .*No space left on device"):
+        work(scheduler, task, journal)
+
+
 def test_a_killed_worker_loses_nothing(scheduler, journal, tmp_path):
     marker = str(tmp_path / "killed")
 

@@ -10,9 +10,10 @@ from concurrent.futures import Future
 import pytest
 
 from densem.blocks import Grid, Journal, RunOptions, Stopped, UnfitWorkerError, coordinate
+from densem.blocks.bulletin import Bulletin
 from densem.blocks.engine import EngineLostError
 from densem.blocks.status import Status
-from densem.errors import IncompleteError, ResourceError
+from densem.errors import IncompleteError, NotFoundError, ResourceError
 
 GRID = Grid((5, 9, 14), (2, 4, 5))  # 27 blocks
 
@@ -202,6 +203,21 @@ def test_a_run_that_was_killed_is_silent(journal):
     path.write_text("{torn")
     found = Status.of(journal)
     assert (found.state, found.done, found.left) == ("unknown", 27, 0)
+
+
+def test_a_folder_without_a_run_is_refused(tmp_path):
+    with pytest.raises(NotFoundError, match="no run was begun there; there is no run.json"):
+        Status.of(Journal(tmp_path / "q" / "journal"))
+
+
+def test_a_run_that_waits_for_its_first_worker(tmp_path):
+    journal = Journal(tmp_path / "q" / "journal")
+    journal.folder.mkdir(parents=True)
+    bulletin = Bulletin(journal)
+    bulletin.begin(GRID, {"engine": "slurm"})
+    bulletin.say(state="waiting for a worker")
+    found = Status.of(journal)
+    assert (found.state, found.done, found.left) == ("waiting for a worker", 0, 27)
 
 
 def test_a_torn_line_of_failures_is_passed_over(journal):

@@ -80,7 +80,7 @@ class Watch:
         tick_seconds: how often it looks.
     """
 
-    def __init__(self, bulletin: Bulletin, stall_minutes: float, tick_seconds: float = 1.0) -> None:
+    def __init__(self, bulletin: Bulletin, stall_minutes: float = 0.0, tick_seconds: float = 1.0) -> None:
         self._bulletin, self._stall = bulletin, 60 * stall_minutes
         self._tick = min(tick_seconds, self._stall / 4) if self._stall else tick_seconds
         self._last = self._spoken = self._told = time.monotonic()

@@ -57,7 +57,7 @@ class SlurmSettings(BaseModel):
     prologue: list[str] = Field(default=[], description='shell lines before the worker: ["module load x"]')
     interface: str | None = Field(default=None, description='network of scheduler and jobs, such as "ib0"')
     lifetime: str | None = Field(
-        default=None, description='a job ends itself after this, between two blocks, such as "3h50m"'
+        default=None, description='a job ends itself after this and is replaced, such as "3h50m"'
     )
     python: str | None = Field(default=None, description="Python on the nodes; the one running densem")
 

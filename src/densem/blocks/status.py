@@ -17,6 +17,7 @@ from densem.errors import NotFoundError
 
 SILENT_SECONDS = 6 * bulletin.HEARTBEAT_SECONDS
 SHOWN_FAILURES = 1000
+_ALIVE = ("running", "waiting for a worker", "adding pyramids")
 
 
 @dataclass(frozen=True)
@@ -45,8 +46,8 @@ class Status:
 
     Attributes:
         folder: what is being made.
-        state: running, silent (nothing heard of it for a minute), stopped, incomplete, blocks done,
-            adding pyramids, finished, or unknown.
+        state: waiting for a worker, running, silent (nothing heard of it for a minute), stopped, incomplete,
+            blocks done, adding pyramids, finished, or unknown.
         planned: blocks in all.
         done: blocks finished.
         voxels_per_second: of this run, over its last finished blocks; None where it is not running.
@@ -87,13 +88,12 @@ class Status:
         Raises:
             NotFoundError: if no run was ever begun there.
         """
-        plan = journal.plan()
-        if plan is None:
+        said, records = bulletin.read(journal.folder), journal.records()
+        place = {**(journal.plan() or {}), **said}
+        if not {"shape", "block"} <= set(place):
             raise NotFoundError(
                 f"{journal.folder.parent}: no run was begun there; there is no {bulletin.RUN}"
             )
-        said, records = bulletin.read(journal.folder), journal.records()
-        place = {**plan, **said}
         grid = Grid(triple(place["shape"]), triple(place["block"]))
         state = _state(said)
         rate, quiet = _pace(said, records, grid) if state == "running" else (None, None)
@@ -117,7 +117,7 @@ class Status:
 def _state(said: Record) -> str:
     state = str(said.get("state", "unknown"))
     alive = time.time() - float(said.get("alive", 0)) < SILENT_SECONDS
-    return "silent" if state in ("running", "adding pyramids") and not alive else state
+    return "silent" if state in _ALIVE and not alive else state
 
 
 def _pace(said: Record, records: dict[int, Record], grid: Grid) -> tuple[float | None, float]:

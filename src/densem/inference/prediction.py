@@ -16,11 +16,11 @@ import warnings
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from densem import __version__
 from densem.blocks import Progress, Report, RunOptions, coordinate, run
-from densem.blocks.bulletin import Bulletin
+from densem.blocks.bulletin import Bulletin, Watch
 from densem.blocks.cluster import Cluster, ask
 from densem.blocks.slurm import clear_left_jobs
 from densem.errors import DensemWarning, ExistsError
@@ -34,6 +34,9 @@ from densem.inference.prepared import Prepared, torch_threads
 from densem.inference.resample import STAGE, at_size, bring_back
 from densem.model import Ensemble, Model
 from densem.volumes import Volume, ome_zarr, open_volume
+
+if TYPE_CHECKING:
+    from distributed import Client
 
 _log = logging.getLogger(__name__)
 
@@ -150,9 +153,11 @@ class _Prediction(Prepared):
         with self.journal.lock():
             clear_left_jobs(self.journal)
             report = self._do_blocks(on_progress)
-            Bulletin(self.journal).say(state="adding pyramids")
-            self.finish({**provenance, "warnings": list(found)})
-            Bulletin(self.journal).say(state="finished")
+            bulletin = Bulletin(self.journal)
+            bulletin.say(state="adding pyramids")
+            with Watch(bulletin):
+                self.finish({**provenance, "warnings": list(found)})
+            bulletin.say(state="finished")
         classes = open_volume(self.outputs.path("classes"))
         return Prediction(self.outputs.folder, classes, found, report, time.monotonic() - start)
 
@@ -205,9 +210,7 @@ class _Prediction(Prepared):
             if len(self.journal.done()) == len(self.blocks):
                 return self._work_here(on_progress)
         with cluster_client(self, self._blocks_left()) as client:
-            _announce(self.options.engine, client.dashboard_link, self.outputs.folder)
-            wanted = (self.options.device, self.options.precision)
-            self.runtime = ask(client, runtime_there, *wanted, stall_minutes=self.options.stall)
+            self._learn_runtime(client)
             self.begin()
             job = PredictionJob.leave(self)
             engine = Cluster(client, job, self.journal, self.options.engine)
@@ -215,6 +218,16 @@ class _Prediction(Prepared):
                 return coordinate(engine, self.blocks, self.journal, self._run_options(), on_progress)
             finally:
                 job.retract()
+
+    def _learn_runtime(self, client: Client) -> None:
+        """Ask the first worker there is; on a busy cluster this is where a run waits."""
+        options, bulletin = self.options, Bulletin(self.journal)
+        _announce(options.engine, client.dashboard_link, self.outputs.folder)
+        bulletin.begin(self.blocks, {"engine": options.engine, "dashboard": client.dashboard_link})
+        bulletin.say(state="waiting for a worker")
+        with Watch(bulletin):
+            wanted = (options.device, options.precision)
+            self.runtime = ask(client, runtime_there, *wanted, stall_minutes=options.stall)
 
     def _adopt(self) -> bool:
         """Take over the runtime of an unfinished run; whether there is one."""

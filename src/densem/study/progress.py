@@ -6,6 +6,8 @@ import time
 from pathlib import Path
 
 from densem.blocks import Journal
+from densem.blocks.bulletin import RUN
+from densem.blocks.journal import PLAN
 from densem.blocks.status import Status
 from densem.errors import NotFoundError
 
@@ -27,8 +29,7 @@ def statuses(folder: Path) -> list[Status]:
     journal = _journal(folder)
     if journal is None:
         raise NotFoundError(
-            f"{folder}: expected a study, or a prediction that was begun (with journal/plan.json), "
-            "found neither"
+            f"{folder}: expected a study, or a prediction that was begun (with journal/{PLAN}), found neither"
         )
     return [Status.of(journal)]
 
@@ -69,7 +70,7 @@ def lines(status: Status) -> list[str]:
 
 def _journal(folder: Path) -> Journal | None:
     places = (folder / INNER / "journal", folder / "journal")
-    return next((Journal(p) for p in places if (p / "plan.json").is_file()), None)
+    return next((Journal(p) for p in places if any((p / n).is_file() for n in (PLAN, RUN))), None)
 
 
 def _duration(seconds: float) -> str:
