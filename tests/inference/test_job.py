@@ -116,6 +116,32 @@ def test_begun_here_and_finished_there(place, there, tmp_path, monkeypatch):
         predict(make_model(), volume, tmp_path / "p", there)
 
 
+def test_replacing_a_finished_prediction(place, there, tmp_path):
+    _, volume = place
+    predict(make_model(seed=9), volume, tmp_path / "p", OPTIONS)
+    predict(make_model(), volume, tmp_path / "p", with_(there, overwrite=True))
+    assert chunk_files(tmp_path / "p") == chunk_files(place[0] / "here")
+
+
+def test_slurm_jobs_write_the_same_bytes(place, tmp_path):
+    """Where a Slurm with nodes on this machine's loopback interface answers."""
+    pytest.importorskip("dask_jobqueue")
+    try:
+        nodes = subprocess.run(["scontrol", "show", "node"], capture_output=True, text=True, timeout=5)
+    except (OSError, subprocess.TimeoutExpired):
+        pytest.skip("no Slurm here")
+    if "NodeAddr=127.0.0.1" not in nodes.stdout:
+        pytest.skip("no Slurm answers on this machine")
+    (tmp_path / "slurm.toml").write_text(
+        'time = "5:00"\nmemory = "1GB"\ncores = 1\njobs = 2\ninterface = "lo"\n'
+    )
+    report = predict(
+        make_model(), place[1], tmp_path / "p", with_(OPTIONS, engine="slurm", settings=tmp_path)
+    ).report
+    assert report.done == 8
+    assert chunk_files(tmp_path / "p") == chunk_files(place[0] / "here")
+
+
 SLOW = """
 def dask_setup(worker):
     import time

@@ -46,7 +46,8 @@ class Bulletin:
         place = {"shape": list(grid.shape), "block": list(grid.cell)}
         with suppress(OSError):
             (self.folder / FAILURES).unlink(missing_ok=True)
-        self.say(state="running", **who, **place, **facts)
+        self._facts = {**who, **place, **facts}  # nothing of an earlier run's stays
+        self.say(state="running")
 
     def say(self, **facts: Any) -> None:
         """Add or replace facts; a full disk is none of its business."""
