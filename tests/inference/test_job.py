@@ -256,6 +256,20 @@ def test_a_machine_that_does_not_see_the_volume_is_named(left):
         job(5, prepared.blocks.box(5))
 
 
+def test_a_killed_run_is_stopped_by_the_next(left, place, monkeypatch):
+    from densem.blocks import Stopped
+
+    prepared, job = left
+    job(5, prepared.blocks.box(5))
+    monkeypatch.setattr(job_file, "LOOK_SECONDS", -1.0)
+    folder = prepared.outputs.folder
+    predict(make_model(seed=9), place[1], folder, with_(OPTIONS, overwrite=True))
+    before = chunk_files(folder)
+    with pytest.raises(Stopped):
+        job(6, prepared.blocks.box(6))
+    assert chunk_files(folder) == before
+
+
 def test_a_retracted_job_drops_its_block(left, monkeypatch):
     from densem.blocks import Stopped
 
@@ -295,6 +309,7 @@ def test_no_slurm_settings_are_refused(place, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "none"))
     with pytest.raises(NotFoundError, match=r"--engine slurm: expected this cluster's settings in "):
         predict(make_model(), place[1], tmp_path / "p", with_(OPTIONS, engine="slurm"))
+    assert not (tmp_path / "p").exists()
 
 
 def test_another_model_is_refused_before_anything_is_asked_for(place, tmp_path):

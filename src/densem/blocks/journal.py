@@ -112,6 +112,15 @@ class Journal:
         for path in self.folder.glob("*.jsonl"):
             path.unlink()
 
+    def tidy(self) -> None:
+        """Leave no trace where nothing was begun."""
+        if (self.folder / PLAN).exists():
+            return
+        with contextlib.suppress(OSError):  # folders that hold something stay
+            (self.folder / LOCK).unlink(missing_ok=True)
+            self.folder.rmdir()
+            self.folder.parent.rmdir()
+
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
         """Hold the journal for one run on this machine; released by the system if the run is killed.

@@ -60,7 +60,7 @@ class PredictionJob:
     def leave(cls, prepared: Prepared) -> PredictionJob:
         """Write down all that is needed; what an earlier run left is removed, which stops its workers."""
         job = cls(prepared.outputs.folder.resolve(), uuid.uuid4().hex[:8])
-        job.retract()
+        cls.drop(job.folder)
         models = [f"models/{n}" for n in range(len(prepared.ensemble.members))]
         for name, model in zip(models, prepared.ensemble.members, strict=True):
             model.save(job.place / name)
@@ -77,6 +77,11 @@ class PredictionJob:
         job.path.write_text(json.dumps(facts, indent=1))
         return job
 
+    @staticmethod
+    def drop(folder: Path) -> None:
+        """Remove the job of a prediction folder, if there is one: workers drop what they have in work."""
+        shutil.rmtree(folder / "journal" / "job", ignore_errors=True)
+
     @property
     def place(self) -> Path:
         """Folder of the job."""
@@ -88,8 +93,8 @@ class PredictionJob:
         return self.place / f"{self.run}.json"
 
     def retract(self) -> None:
-        """The run is over: workers drop what they have in work."""
-        shutil.rmtree(self.place, ignore_errors=True)
+        """The run is over."""
+        self.drop(self.folder)
 
     def __call__(self, index: int, box: Box) -> dict[str, Any]:
         """On a worker: do one block."""

@@ -125,6 +125,7 @@ def _predict_resampled(
         outputs.check_disk()
         remove(folder)
     if is_finished(stage):
+        inner.adopt()
         inner.journal.begin(inner.plan())
         found = Prediction(stage, open_volume(inner.outputs.path("classes")))
     else:
@@ -151,7 +152,6 @@ class _Prediction(Prepared):
         _refuse_finished(self.outputs.folder, self.options)
         self.outputs.check_disk(self._missing_share())
         with self.journal.lock():
-            clear_left_jobs(self.journal)
             report = self._do_blocks(on_progress)
             bulletin = Bulletin(self.journal)
             bulletin.say(state="adding pyramids")
@@ -162,11 +162,16 @@ class _Prediction(Prepared):
         return Prediction(self.outputs.folder, classes, found, report, time.monotonic() - start)
 
     def _do_blocks(self, on_progress: Progress | None) -> Report:
-        if self.options.engine == "local":
-            self.begin()
-            self.verify()
-            return self._work_here(on_progress)
-        return self._work_on_cluster(on_progress)
+        clear_left_jobs(self.journal)
+        PredictionJob.drop(self.outputs.folder)  # workers of a killed run, if any are left, write no more
+        if self.options.engine != "local":
+            try:
+                return self._work_on_cluster(on_progress)
+            finally:
+                self.journal.tidy()
+        self.begin()
+        self.verify()
+        return self._work_here(on_progress)
 
     def begin(self) -> None:
         """Start anew or take up what is there."""
@@ -204,7 +209,7 @@ class _Prediction(Prepared):
 
     def _work_on_cluster(self, on_progress: Progress | None) -> Report:
         check_reachable(self.labeller.volume, self.options.engine)
-        if self._adopt():  # whatever must be refused is refused before any job is asked for
+        if self.adopt():  # whatever must be refused is refused before any job is asked for
             self.begin()
             self.verify()
             if len(self.journal.done()) == len(self.blocks):
@@ -225,14 +230,18 @@ class _Prediction(Prepared):
         _announce(options.engine, client.dashboard_link, self.outputs.folder)
         bulletin.begin(self.blocks, {"engine": options.engine, "dashboard": client.dashboard_link})
         bulletin.say(state="waiting for a worker")
-        with Watch(bulletin):
-            wanted = (options.device, options.precision)
-            self.runtime = ask(client, runtime_there, *wanted, stall_minutes=options.stall)
+        try:
+            with Watch(bulletin):
+                wanted = (options.device, options.precision)
+                self.runtime = ask(client, runtime_there, *wanted, stall_minutes=options.stall)
+        except BaseException:
+            bulletin.say(state="stopped")
+            raise
 
-    def _adopt(self) -> bool:
-        """Take over the runtime of an unfinished run; whether there is one."""
+    def adopt(self) -> bool:
+        """Take over the runtime of an unfinished run, if others do the blocks; whether there is one."""
         known = None if self.options.overwrite else self.journal.plan()
-        if known is not None:
+        if known is not None and self.options.engine != "local":
             self.runtime = {k: known.get(k) for k in ("device", "precision", "torch")}
         return known is not None
 
