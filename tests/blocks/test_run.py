@@ -1,6 +1,8 @@
 import errno
+import sys
 import threading
 import time
+from concurrent.futures import wait
 
 import pytest
 
@@ -106,29 +108,23 @@ def test_ctrl_c_keeps_what_is_finished(journal):
 
 
 def test_ctrl_c_stops_the_other_threads(journal, monkeypatch):
-    options = RunOptions(workers=2)
+    options, calls = RunOptions(workers=2), []
 
     def task(index, box):
         time.sleep(0.05)
         return {}
 
-    monkeypatch.setattr(threading.Thread, "join", _interrupted_once(threading.Thread.join))
+    def interrupted(*arguments):
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return wait(*arguments)
+
+    monkeypatch.setattr(sys.modules["densem.blocks.run"], "wait", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run(task, GRID, journal, options)
     assert options.stop.is_set()
     assert len(journal.done()) < 27
-
-
-def _interrupted_once(join):
-    calls = []
-
-    def interrupted(self, timeout=None):
-        calls.append(1)
-        if len(calls) == 2:
-            raise KeyboardInterrupt
-        return join(self, timeout)
-
-    return interrupted
 
 
 def test_progress_counts_voxels(journal):

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+import torch
 import zarr
 from tiny_models import CONFIGS, EXACT, SCHEMA, VOXEL_SIZE, make_model, make_volume, whole_pass
 
@@ -303,7 +304,7 @@ def test_a_finished_prediction_is_not_replaced_unasked(model, volume, tmp_path):
 KILLED = """
 import sys, time
 sys.path.insert(0, {tests!r})
-import torch; torch.set_num_threads(1)
+import torch; torch.set_num_threads({threads})
 from tiny_models import make_model, make_volume, EXACT
 from densem.inference import predict
 from densem.inference.fusion import Fusion
@@ -321,7 +322,9 @@ predict(make_model(), make_volume(), __import__("pathlib").Path({folder!r}), opt
 
 def killed(folder, workers, delay):
     """A prediction in another process, killed so many seconds after it began its blocks."""
-    code = KILLED.format(tests=str(Path(__file__).parent), folder=str(folder), workers=workers)
+    code = KILLED.format(
+        tests=str(Path(__file__).parent), folder=str(folder), workers=workers, threads=torch.get_num_threads()
+    )
     before = len(list(folder.glob("journal/*.jsonl")))
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
     assert process.stdout.readline() == b"ready\n"

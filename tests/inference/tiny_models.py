@@ -7,7 +7,7 @@ from densem import networks
 from densem.inference import PredictOptions
 from densem.model import Model, TilePlan
 from densem.schema import LabelSchema
-from densem.volumes import Intensity, Volume
+from densem.volumes import Intensity, Volume, ome_zarr, open_volume
 
 VOXEL_SIZE = (40.0, 10.0, 8.0)
 SCHEMA = LabelSchema.from_table(
@@ -67,6 +67,16 @@ def make_volume(shape=(7, 53, 70), seed=0, voxel_size_nm=VOXEL_SIZE):
     values = array.astype(float)
     intensity = Intensity(values.mean(), values.std(), 0, 255, 1, 254, 1.0)
     return Volume(array, voxel_size_nm, attributes={"intensity": intensity.to_dict(), "id": f"volume-{seed}"})
+
+
+def write_volume(volume, path):
+    """The volume as an OME-Zarr that another process can open."""
+    array = ome_zarr.create(path, volume.shape, volume.dtype)
+    array[:] = volume.read()
+    part = ome_zarr.temporary(path)
+    ome_zarr.describe(part, [("s0", volume.voxel_size_nm)], volume.offset_nm, volume.attributes)
+    ome_zarr.finish(path)
+    return open_volume(path)
 
 
 def whole_pass(model, volume):

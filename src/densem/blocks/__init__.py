@@ -1,8 +1,13 @@
 """Boxes, grids of boxes, and running a function over them."""
 
 from densem.blocks.box import Box, Triple, triple
+from densem.blocks.engine import Engine, Threads
 from densem.blocks.grid import Grid
 from densem.blocks.journal import Journal
-from densem.blocks.run import Progress, Report, RunOptions, Stopped, run
+from densem.blocks.run import Progress, Report, RunOptions, coordinate, run
+from densem.blocks.worker import Stopped, Task, UnfitWorkerError
 
-__all__ = ["Box", "Grid", "Journal", "Progress", "Report", "RunOptions", "Stopped", "Triple", "run", "triple"]
+__all__ = [
+    "Box", "Engine", "Grid", "Journal", "Progress", "Report", "RunOptions", "Stopped", "Task", "Threads",
+    "Triple", "UnfitWorkerError", "coordinate", "run", "triple",
+]  # fmt: skip

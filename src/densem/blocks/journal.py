@@ -33,6 +33,11 @@ class Journal:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
+    @property
+    def logs(self) -> Path:
+        """Folder of the workers' logs."""
+        return self.folder / "logs"
+
     def begin(self, plan: Record) -> bool:
         """Start a journal with this plan, or take up the one that is there.
 
@@ -96,7 +101,7 @@ class Journal:
             return
         lines = [json.dumps(r) for i, r in sorted(records.items()) if i in blocks]
         kept = self.folder / "kept.jsonl"
-        _replace(kept, "".join(f"{line}\n" for line in lines))
+        replace(kept, "".join(f"{line}\n" for line in lines))
         for path in self.folder.glob("*.jsonl"):
             if path != kept:
                 path.unlink()
@@ -106,6 +111,15 @@ class Journal:
         (self.folder / PLAN).unlink(missing_ok=True)
         for path in self.folder.glob("*.jsonl"):
             path.unlink()
+
+    def tidy(self) -> None:
+        """Leave no trace where nothing was begun."""
+        if (self.folder / PLAN).exists():
+            return
+        with contextlib.suppress(OSError):  # folders that hold something stay
+            (self.folder / LOCK).unlink(missing_ok=True)
+            self.folder.rmdir()
+            self.folder.parent.rmdir()
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
@@ -126,7 +140,7 @@ class Journal:
         self.folder.mkdir(parents=True, exist_ok=True)
         for old in self.folder.glob("*.jsonl"):
             old.unlink()
-        _replace(self.folder / PLAN, json.dumps(plan, indent=1))
+        replace(self.folder / PLAN, json.dumps(plan, indent=1))
 
 
 class Pen:
@@ -144,6 +158,10 @@ class Pen:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file."""
         self._handle.close()
 
     def append(self, block: int, record: Record) -> None:
@@ -154,13 +172,14 @@ class Pen:
         os.fsync(self._handle.fileno())
 
 
-def _replace(path: Path, text: str) -> None:
-    """Write a file that appears whole or not at all."""
+def replace(path: Path, text: str, sync: bool = True) -> None:
+    """Write a file that appears whole or not at all; synced, it also survives a power cut."""
     part = path.with_name(f".{path.name}.part")
     with part.open("w") as handle:
         handle.write(text)
         handle.flush()
-        os.fsync(handle.fileno())
+        if sync:
+            os.fsync(handle.fileno())
     os.replace(part, path)
 
 

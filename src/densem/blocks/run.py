@@ -1,12 +1,11 @@
 """Running a task over the blocks of a grid: resumable, with retries, quarantine and a completion audit.
 
 1. Blocks that the journal knows are left out.
-2. Workers take blocks from one queue; each notes what it finished in a journal file of its own.
+2. An engine is kept busy: never more blocks are handed out than it has slots for, so a scheduler never
+   sees the whole grid. Workers note what they finished in journal files of their own.
 3. A block that fails goes to the end of the queue; after the last attempt it is quarantined and the
-   rest goes on. A full disk stops the run at once.
+   rest goes on. A full disk, or a worker that would give other bytes, stops the run at once.
 4. At the end planned and finished blocks are compared; any that is missing is an error.
-
-Workers are threads: tasks here spend their time in code that releases the interpreter lock.
 """
 
 from __future__ import annotations
@@ -14,29 +13,27 @@ from __future__ import annotations
 import errno
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
 from dataclasses import dataclass, field
-from typing import Any
 
-from densem.blocks.box import Box
+from densem.blocks.bulletin import Bulletin, Watch
+from densem.blocks.engine import Engine, EngineLostError, Threads
 from densem.blocks.grid import Grid
-from densem.blocks.journal import Journal, Pen
-from densem.errors import DensemError, IncompleteError, ResourceError
-
-Task = Callable[[int, Box], dict[str, Any]]
-"""Does one block, given its number and box; returns what the journal is to note of it."""
+from densem.blocks.journal import Journal
+from densem.blocks.worker import Stopped, Task, UnfitWorkerError
+from densem.errors import IncompleteError, ResourceError
 
 Progress = Callable[[int, int], None]
 """Told how many voxels of how many are done."""
 
+TICK_SECONDS = 0.5
+SETTLE_SECONDS = 90.0
+"""How long a network disk may take to show here what a worker has written there."""
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _log = logging.getLogger(__name__)
-
-
-class Stopped(DensemError):  # noqa: N818 - a request, not a mistake
-    """Raised inside a task that noticed that the run is being stopped."""
 
 
 @dataclass(frozen=True)
@@ -44,11 +41,12 @@ class RunOptions:
     """How a task is run over a grid.
 
     Attributes:
-        workers: blocks in work at the same time.
+        workers: blocks in work at the same time, in threads of this process.
         retries: further attempts on a block that failed.
         order: numbers of the blocks to run, in this order (one job's share); all by default.
         name: first part of the journal files' names; unique among jobs that share a journal.
-        stop: set by `run` when it is stopped; long tasks may look at it.
+        stop: set when the run is stopped; long tasks may look at it.
+        stall_minutes: without a finished block in so many minutes, a warning; 0 never.
     """
 
     workers: int = 1
@@ -56,6 +54,7 @@ class RunOptions:
     order: Sequence[int] | None = None
     name: str = "worker"
     stop: threading.Event = field(default_factory=threading.Event)
+    stall_minutes: float = 30.0
 
 
 @dataclass(frozen=True)
@@ -67,18 +66,6 @@ class Report:
     done: int
 
 
-@dataclass
-class _Work:
-    """Shared by the workers of one run; every change happens under the lock."""
-
-    queue: deque[tuple[int, int]]
-    total: int
-    finished: int
-    quarantined: dict[int, str] = field(default_factory=dict)
-    fatal: BaseException | None = None
-    lock: threading.Lock = field(default_factory=threading.Lock)
-
-
 def run(
     task: Task,
     grid: Grid,
@@ -86,7 +73,7 @@ def run(
     options: RunOptions | None = None,
     on_progress: Progress | None = None,
 ) -> Report:
-    """Do every block that the journal does not know, in any order.
+    """Do every block that the journal does not know, in threads of this process.
 
     Args:
         task: called as task(number, box); must be safe to call again after a failure.
@@ -100,112 +87,144 @@ def run(
         ResourceError: if the disk is full. Finished blocks are kept in both cases, and on Ctrl-C.
     """
     options = options or RunOptions()
+    planned = range(len(grid)) if options.order is None else options.order
+    missing = len(set(planned) - journal.done())
+    engine = Threads(task, journal, min(options.workers, missing), options.name)
+    return coordinate(engine, grid, journal, options, on_progress)
+
+
+def coordinate(
+    engine: Engine,
+    grid: Grid,
+    journal: Journal,
+    options: RunOptions | None = None,
+    on_progress: Progress | None = None,
+) -> Report:
+    """The same over any engine, which is closed at the end; `options.workers` and `name` are the engine's.
+
+    Raises:
+        IncompleteError: if blocks are missing at the end, or the engine is gone.
+        ResourceError: if the disk is full.
+        UnfitWorkerError: if a worker would give other bytes.
+    """
+    options = options or RunOptions()
     planned = list(range(len(grid)) if options.order is None else options.order)
     known = journal.done() & set(planned)
-    sizes = {i: grid.box(i).size for i in planned}
-    missing = [i for i in planned if i not in known]
-    work = _Work(deque((i, 0) for i in missing), sum(sizes.values()), sum(sizes[i] for i in known))
-    _notify(on_progress, work)
-    workers = max(1, min(options.workers, len(missing)))
-    loops = [_Worker(task, grid, work, options, on_progress, f"{options.name}-{n}") for n in range(workers)]
-    _drive(loops, journal, options.stop)
-    if work.fatal is not None:
-        raise work.fatal
-    _audit(grid, planned, journal.done(), work.quarantined, options.retries + 1)
-    return Report(len(planned), len(known), len(missing))
+    work = _Work(engine, grid, journal, options, on_progress)
+    work.total = sum(grid.box(i).size for i in planned)
+    work.finished = sum(grid.box(i).size for i in known)
+    work.queue.extend((i, 0) for i in planned if i not in known)
+    missing = len(work.queue)
+    state = "stopped"
+    work.bulletin.begin(grid, {**engine.describe(), "planned": len(planned), "resumed": len(known)})
+    try:
+        work.run()
+        _audit(grid, planned, work)
+        state = "blocks done"
+    except IncompleteError:
+        state = "incomplete"
+        raise
+    finally:
+        work.bulletin.say(state=state)
+    return Report(len(planned), len(known), missing)
 
 
 @dataclass
-class _Worker:
-    """One worker's loop over the common queue."""
+class _Work:
+    """What is left, what is handed out, and what came of it."""
 
-    task: Task
+    engine: Engine
     grid: Grid
-    work: _Work
+    journal: Journal
     options: RunOptions
     on_progress: Progress | None
-    name: str
+    queue: deque[tuple[int, int]] = field(default_factory=deque)
+    flying: dict[Future[None], tuple[int, int]] = field(default_factory=dict)
+    returned: set[int] = field(default_factory=set)
+    quarantined: dict[int, str] = field(default_factory=dict)
+    total: int = 0
+    finished: int = 0
 
-    def loop(self, journal: Journal) -> None:
-        """Take blocks until there are none or the run is stopped."""
-        with journal.worker(self.name) as pen:
-            while not self.options.stop.is_set():
-                with self.work.lock:
-                    if not self.work.queue:
-                        return
-                    index, attempt = self.work.queue.popleft()
-                self._attempt(index, attempt, pen)
+    def __post_init__(self) -> None:
+        self.bulletin = Bulletin(self.journal)
 
-    def _attempt(self, index: int, attempt: int, pen: Pen) -> None:
-        box = self.grid.box(index)
+    def run(self) -> None:
+        """Hand out and take back until nothing is left; whatever ends it early stops the engine."""
+        self._notify()
         try:
-            record = self.task(index, box)
-        except Stopped:
-            return
-        except Exception as error:
-            self._failed(index, attempt, error)
-            return
-        pen.append(index, record)
-        with self.work.lock:
-            self.work.finished += box.size
-            _notify(self.on_progress, self.work)
+            with Watch(self.bulletin, self.options.stall_minutes) as watch:
+                while (self.queue or self.flying) and not self.options.stop.is_set():
+                    self._hand_out(watch)
+                    self._take_back(watch)
+        except BaseException:
+            self.options.stop.set()
+            self.engine.close(hurry=True)
+            raise
+        self.engine.close(hurry=self.options.stop.is_set())
 
-    def _failed(self, index: int, attempt: int, error: Exception) -> None:
+    def _hand_out(self, watch: Watch) -> None:
+        slots = max(1, self.engine.slots)
+        while self.queue and len(self.flying) < slots and not self.options.stop.is_set():
+            index, attempt = self.queue.popleft()
+            self.flying[self.engine.submit(index, self.grid.box(index))] = index, attempt
+        watch.handed_out(len(self.flying))
+
+    def _take_back(self, watch: Watch) -> None:
+        for future in wait(self.flying, TICK_SECONDS, FIRST_COMPLETED).done:
+            index, attempt = self.flying.pop(future)
+            if future.cancelled():
+                continue
+            error = future.exception()
+            if error is None:
+                watch.block_done()
+                self._done(index)
+            else:
+                self._failed(index, attempt, error)
+
+    def _done(self, index: int) -> None:
+        if index in self.returned:
+            return
+        self.returned.add(index)
+        self.finished += self.grid.box(index).size
+        self._notify()
+
+    def _failed(self, index: int, attempt: int, error: BaseException) -> None:
+        if isinstance(error, Stopped | CancelledError):
+            return
+        if isinstance(error, EngineLostError):
+            raise IncompleteError(
+                f"{error}; finished blocks are kept: run the same again to go on"
+            ) from error
+        if isinstance(error, UnfitWorkerError) or not isinstance(error, Exception):
+            raise error
         text = f"{type(error).__name__}: {error}"
+        last = attempt >= self.options.retries
+        self.bulletin.failed(index, attempt + 1, text, last)
         if isinstance(error, OSError) and error.errno in _FULL:
-            self.work.fatal = ResourceError(
+            raise ResourceError(
                 f"the disk is full (block {index}: {error}); free some space and run again: "
                 "finished blocks are kept"
             )
-            self.options.stop.set()
-        elif attempt < self.options.retries:
-            _log.warning("block %d failed (%s), attempt %d; trying again later", index, text, attempt + 1)
-            with self.work.lock:
-                self.work.queue.append((index, attempt + 1))
-        else:
+        if last:
             _log.error("block %d failed (%s) and is put aside", index, text)
-            with self.work.lock:
-                self.work.quarantined[index] = text
+            self.quarantined[index] = text
+        else:
+            _log.warning("block %d failed (%s), attempt %d; trying again later", index, text, attempt + 1)
+            self.queue.append((index, attempt + 1))
+
+    def _notify(self) -> None:
+        if self.on_progress is not None:
+            self.on_progress(self.finished, self.total)
 
 
-def _drive(loops: list[_Worker], journal: Journal, stop: threading.Event) -> None:
-    """Run the loops: a single one here, several in threads; Ctrl-C stops all and is passed on."""
-    if len(loops) == 1:
-        loops[0].loop(journal)
-        return
-    threads = [threading.Thread(target=_guarded, args=(w, journal, stop), name=w.name) for w in loops]
-    for thread in threads:
-        thread.start()
-    try:
-        for thread in threads:
-            while thread.is_alive():
-                thread.join(0.2)
-    except BaseException:
-        stop.set()
-        for thread in threads:
-            with suppress(KeyboardInterrupt):
-                thread.join()
-        raise
-
-
-def _guarded(worker: _Worker, journal: Journal, stop: threading.Event) -> None:
-    """A worker's loop whose own failure (its journal, the progress callback) ends the run."""
-    try:
-        worker.loop(journal)
-    except BaseException as error:
-        worker.work.fatal = error
-        stop.set()
-
-
-def _audit(
-    grid: Grid, planned: list[int], done: set[int], quarantined: dict[int, str], attempts: int
-) -> None:
-    missing = [i for i in planned if i not in done]
+def _audit(grid: Grid, planned: list[int], work: _Work) -> None:
+    missing = _missing(planned, work)
     if not missing:
         return
     places = "; ".join(f"{i} ({grid.box(i)})" for i in missing[:8])
     more = f" and {len(missing) - 8} more" if len(missing) > 8 else ""
-    first = next(iter(quarantined.values()), "they were not run")
+    first = next(iter(work.quarantined.values()), "they were not run")
+    attempts = work.options.retries + 1
     raise IncompleteError(
         f"{len(missing)} of {len(planned)} blocks are missing after {attempts} attempts each: "
         f"block {places}{more}. First failure: {first}. Finished blocks are kept: "
@@ -213,6 +232,12 @@ def _audit(
     )
 
 
-def _notify(on_progress: Progress | None, work: _Work) -> None:
-    if on_progress is not None:
-        on_progress(work.finished, work.total)
+def _missing(planned: list[int], work: _Work) -> list[int]:
+    """Planned blocks without a record; one that was reported done is waited for."""
+    deadline = time.monotonic() + SETTLE_SECONDS
+    while True:
+        done = work.journal.done()
+        missing = [i for i in planned if i not in done]
+        if not work.returned.intersection(missing) or time.monotonic() > deadline:
+            return missing
+        time.sleep(TICK_SECONDS)

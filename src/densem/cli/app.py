@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 import warnings
 from typing import Annotated, Any
@@ -66,6 +67,7 @@ def _show_warning(
 
 def main() -> None:
     """Run the command line; every refusal is one line on stderr."""
+    _heed_signals()
     sys.exit(run(sys.argv[1:]))
 
 
@@ -90,6 +92,18 @@ def run(arguments: list[str]) -> int:
         return 2
     except (KeyboardInterrupt, typer.Abort):
         return _ended(INTERRUPTED)
+
+
+def _heed_signals() -> None:
+    """SIGTERM and a closed terminal end a command as Ctrl-C does; what is ignored (nohup) stays so."""
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, _interrupt)
+
+
+def _interrupt(number: int, frame: object) -> None:
+    raise KeyboardInterrupt
 
 
 def _ended(code: int) -> int:

@@ -120,6 +120,21 @@ def predict(
             metavar="Z Y X", help="Voxels worked on at a time; never changes a label.", show_default="fits"
         ),
     ] = None,
+    engine: Annotated[
+        str, typer.Option(help="Where blocks are done: local (this machine), slurm or dask.")
+    ] = "local",
+    scheduler: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="With --engine dask: of the scheduler, tcp://HOST:PORT."),
+    ] = None,
+    threads: Annotated[
+        int | None,
+        typer.Option(min=1, help="PyTorch's threads for a block.", show_default="all of this machine's"),
+    ] = None,
+    stall: Annotated[
+        float,
+        typer.Option(min=0, metavar="MINUTES", help="Say so when no block was finished for so long."),
+    ] = 30.0,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Start anew where a prediction is there.")
     ] = False,
@@ -132,6 +147,7 @@ def predict(
     request = PredictRequest(
         models=tuple(model), context=context, flips=flips, save=save, resample=resample,
         precision=precision, device=device, workers=workers, block=block, overwrite=overwrite,
+        engine=engine, scheduler=scheduler, threads=threads, stall=stall,
     )  # fmt: skip
     with bar("Predicting") as progress:
         if input_ is not None:
@@ -141,6 +157,26 @@ def predict(
         else:
             lines = predict_volume(study, volume, name, request, progress)
     for line in lines:
+        typer.echo(line)
+
+
+@app.command()
+def status(
+    folder: Annotated[
+        Path, typer.Argument(metavar="STUDY|PREDICTION", help="Folder of either.", show_default=False)
+    ],
+    json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+) -> None:
+    """How predictions are getting on: of a study all that are unfinished; also while they run."""
+    import json as json_format
+
+    from densem.study.progress import lines, statuses
+
+    found = statuses(folder)
+    if json:
+        typer.echo(json_format.dumps([s.to_dict() for s in found], indent=1))
+        return
+    for line in [line for s in found for line in lines(s)] or ["No prediction is unfinished."]:
         typer.echo(line)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -11,7 +12,7 @@ from densem.inference.runtime import Precision
 
 
 class PredictOptions(BaseModel):
-    """How a volume is predicted. All up to `core` decide what is written, the others only how."""
+    """How a volume is predicted: all up to `core` and `threads` decide what is written, the others how."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -39,6 +40,21 @@ class PredictOptions(BaseModel):
     )
     workers: int = Field(default=1, ge=1, description="blocks in work at the same time")
     retries: int = Field(default=2, ge=0, description="further attempts on a block that failed")
+    threads: int | None = Field(
+        default=None, ge=1, description="threads of torch for a block; default: all of this machine's"
+    )
+    engine: Literal["local", "slurm", "dask"] = Field(
+        default="local", description="where blocks are done: local (this machine), slurm, or dask"
+    )
+    scheduler: str | None = Field(
+        default=None, description="with engine dask: address of the scheduler, such as tcp://10.0.0.1:8786"
+    )
+    settings: Path | None = Field(
+        default=None, description="with engine slurm: folder whose slurm.toml goes before the user's"
+    )
+    stall: float = Field(
+        default=30.0, ge=0, description="minutes without a finished block after which to say so; 0 never"
+    )
     overwrite: bool = Field(default=False, description="remove an earlier prediction of that name first")
 
     @property

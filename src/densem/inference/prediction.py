@@ -8,33 +8,37 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import threading
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-import psutil
-import torch
+from typing import TYPE_CHECKING, Any
 
 from densem import __version__
-from densem.blocks import Box, Grid, Journal, Progress, Report, RunOptions, Stopped, Triple, run, triple
-from densem.errors import ConfigError, DensemWarning, ExistsError, ResourceError
-from densem.inference import fusion
+from densem.blocks import Progress, Report, RunOptions, coordinate, run
+from densem.blocks.bulletin import Bulletin, Watch
+from densem.blocks.cluster import Cluster, ask
+from densem.blocks.slurm import clear_left_jobs
+from densem.errors import DensemWarning, ExistsError
+from densem.inference.block_task import BlockTask, VoxelCounter
 from densem.inference.domain import compare
-from densem.inference.labeller import TOLERANCE, Labeller, check_sizes, place, same_size
+from densem.inference.job import PredictionJob, check_reachable, cluster_client, runtime_there
+from densem.inference.labeller import TOLERANCE, check_sizes, same_size
 from densem.inference.options import PredictOptions
-from densem.inference.outputs import NAMES, Digests, Outputs, count_labels, layout_for
+from densem.inference.outputs import NAMES, Digests, Outputs
+from densem.inference.prepared import Prepared, torch_threads
 from densem.inference.resample import STAGE, at_size, bring_back
-from densem.inference.runtime import keep_memory
-from densem.inference.tiles import round_up
 from densem.model import Ensemble, Model
-from densem.volumes import Layout, Volume, ome_zarr, open_volume
+from densem.volumes import Volume, ome_zarr, open_volume
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -121,6 +125,7 @@ def _predict_resampled(
         outputs.check_disk()
         remove(folder)
     if is_finished(stage):
+        inner.adopt()
         inner.journal.begin(inner.plan())
         found = Prediction(stage, open_volume(inner.outputs.path("classes")))
     else:
@@ -133,45 +138,11 @@ def _predict_resampled(
 
 
 @dataclass
-class _Prediction:
-    """One prediction at the model's voxel size: plan, outputs, journal."""
+class _Prediction(Prepared):
+    """The run of a prediction: begun or taken up, worked on by an engine, finished."""
 
-    ensemble: Ensemble
-    labeller: Labeller
-    outputs: Outputs
-    journal: Journal
-    options: PredictOptions
-    blocks: Grid
     stop: threading.Event = field(default_factory=threading.Event)
-
-    @classmethod
-    def prepare(
-        cls, ensemble: Ensemble, volume: Volume, folder: Path, options: PredictOptions
-    ) -> _Prediction:
-        labeller = Labeller.of(ensemble, volume, options)
-        layout = layout_for(labeller.tiling.core, volume.shape)
-        outputs = Outputs(folder, options.outputs, volume.shape, layout, ensemble.schema)
-        journal = Journal(folder / "journal")
-        block = options.block or _block_of(journal, layout, options)
-        blocks = Grid(volume.shape, check_block(block, layout, volume.shape))
-        check_memory(blocks, len(ensemble.schema) if "probabilities" in options.save else 0)
-        return cls(ensemble, labeller, outputs, journal, options, blocks)
-
-    def plan(self) -> dict[str, Any]:
-        """All that decides a byte of the outputs, and the blocks that the journal counts."""
-        volume, tiling = self.labeller.volume, self.labeller.tiling
-        return {
-            "model": [m.id for m in self.ensemble.members],
-            "input": volume.id,
-            "shape": list(volume.shape),
-            "intensity": [self.labeller.intensity.mean, self.labeller.intensity.std],
-            "core": list(tiling.core),
-            "context": list(tiling.context),
-            **self.labeller.fusion.runtime.describe(),
-            "flips": self.options.flips,
-            "outputs": list(self.options.outputs),
-            "block": list(self.blocks.cell),
-        }
+    begun: bool = False
 
     def run(self, on_progress: Progress | None, provenance: dict[str, Any]) -> Prediction:
         start = time.monotonic()
@@ -181,43 +152,105 @@ class _Prediction:
         _refuse_finished(self.outputs.folder, self.options)
         self.outputs.check_disk(self._missing_share())
         with self.journal.lock():
-            self.begin()
-            report = self.work(on_progress)
-            self.finish({**provenance, "warnings": list(found)})
+            report = self._do_blocks(on_progress)
+            bulletin = Bulletin(self.journal)
+            bulletin.say(state="adding pyramids")
+            with Watch(bulletin):
+                self.finish({**provenance, "warnings": list(found)})
+            bulletin.say(state="finished")
         classes = open_volume(self.outputs.path("classes"))
         return Prediction(self.outputs.folder, classes, found, report, time.monotonic() - start)
+
+    def _do_blocks(self, on_progress: Progress | None) -> Report:
+        clear_left_jobs(self.journal)
+        PredictionJob.drop(self.outputs.folder)  # workers of a killed run, if any are left, write no more
+        if self.options.engine != "local":
+            try:
+                return self._work_on_cluster(on_progress)
+            finally:
+                self.journal.tidy()
+        self.begin()
+        self.verify()
+        return self._work_here(on_progress)
 
     def begin(self) -> None:
         """Start anew or take up what is there."""
         outputs, journal = self.outputs, self.journal
-        if self.options.overwrite:
+        if self.options.overwrite and not self.begun:
             remove(outputs.folder)
             journal.forget()
+        self.begun = True
         if not (journal.begin(self.plan()) and outputs.begun):
             journal.keep(set())
             outputs.create()
 
     def _missing_share(self) -> float:
-        if self.options.overwrite or self.journal.plan() != self.plan():
+        if self.options.overwrite or self.journal.plan() is None:
             return 1.0
-        done = sum(self.blocks.box(i).size for i in self.journal.done())
+        done = sum(self.blocks.box(i).size for i in self.journal.done() if i < len(self.blocks))
         return 1 - done / self.labeller.volume.box.size
 
-    def work(self, on_progress: Progress | None) -> Report:
-        """Do the missing blocks; those the journal knows are compared with the disk first."""
-        self.journal.keep(
-            {
-                i
-                for i, r in self.journal.records().items()
-                if self.outputs.holds(self.blocks.box(i), r["digests"])
-            }
-        )
-        counter = _Counter(on_progress, self.stop, self.labeller.volume.box.size)
+    def verify(self) -> None:
+        """Forget the blocks that the journal knows and the disk does not hold."""
+        kept = {
+            i
+            for i, r in self.journal.records().items()
+            if self.outputs.holds(self.blocks.box(i), r["digests"])
+        }
+        self.journal.keep(kept)
+
+    def _work_here(self, on_progress: Progress | None) -> Report:
+        counter = VoxelCounter(on_progress, self.stop, self.labeller.volume.box.size)
         counter.add(sum(self.blocks.box(i).size for i in self.journal.done()))
-        task = _Task(self.labeller, self.outputs, counter, self.options.workers)
+        task = BlockTask(self.labeller, self.outputs, counter, self.options.workers)
         # Every worker keeps all of torch's threads: their number decides the last bit of a softmax.
-        run_options = RunOptions(self.options.workers, self.options.retries, stop=self.stop)
-        return run(task, self.blocks, self.journal, run_options)
+        with torch_threads(self.threads):
+            return run(task, self.blocks, self.journal, self._run_options())
+
+    def _work_on_cluster(self, on_progress: Progress | None) -> Report:
+        check_reachable(self.labeller.volume, self.options.engine)
+        if self.adopt():  # whatever must be refused is refused before any job is asked for
+            self.begin()
+            self.verify()
+            if len(self.journal.done()) == len(self.blocks):
+                return self._work_here(on_progress)
+        with cluster_client(self, self._blocks_left()) as client:
+            self._learn_runtime(client)
+            self.begin()
+            job = PredictionJob.leave(self)
+            engine = Cluster(client, job, self.journal, self.options.engine)
+            try:
+                return coordinate(engine, self.blocks, self.journal, self._run_options(), on_progress)
+            finally:
+                job.retract()
+
+    def _learn_runtime(self, client: Client) -> None:
+        """Ask the first worker there is; on a busy cluster this is where a run waits."""
+        options, bulletin = self.options, Bulletin(self.journal)
+        _announce(options.engine, client.dashboard_link, self.outputs.folder)
+        bulletin.begin(self.blocks, {"engine": options.engine, "dashboard": client.dashboard_link})
+        bulletin.say(state="waiting for a worker")
+        try:
+            with Watch(bulletin):
+                wanted = (options.device, options.precision)
+                self.runtime = ask(client, runtime_there, *wanted, stall_minutes=options.stall)
+        except BaseException:
+            bulletin.say(state="stopped")
+            raise
+
+    def adopt(self) -> bool:
+        """Take over the runtime of an unfinished run, if others do the blocks; whether there is one."""
+        known = None if self.options.overwrite else self.journal.plan()
+        if known is not None and self.options.engine != "local":
+            self.runtime = {k: known.get(k) for k in ("device", "precision", "torch")}
+        return known is not None
+
+    def _blocks_left(self) -> int:
+        return len(self.blocks) - (0 if self.options.overwrite else len(self.journal.done()))
+
+    def _run_options(self) -> RunOptions:
+        options = self.options
+        return RunOptions(options.workers, options.retries, stop=self.stop, stall_minutes=options.stall)
 
     def finish(self, provenance: dict[str, Any]) -> None:
         """Metadata, pyramids, names."""
@@ -241,113 +274,9 @@ class _Prediction:
         self.outputs.finish(self.blocks, digests, (volume.voxel_size_nm, volume.offset_nm), record)
 
 
-@dataclass
-class _Counter:
-    """Voxels done, told after every tile; notices that the run is being stopped."""
-
-    on_progress: Progress | None
-    stop: threading.Event
-    total: int
-    done: int = 0
-    settled: bool = False
-    lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def add(self, voxels: int) -> None:
-        if self.stop.is_set():
-            raise Stopped("stopped")
-        with self.lock:
-            self.done += voxels
-            if self.on_progress is not None:
-                self.on_progress(min(self.done, self.total), self.total)
-
-    def take_back(self, voxels: int) -> None:
-        """The block they were in failed."""
-        with self.lock:
-            self.done -= voxels
-
-
-@dataclass(frozen=True)
-class _Task:
-    """Does one block: every tile of it, then writes and verifies."""
-
-    labeller: Labeller
-    outputs: Outputs
-    counter: _Counter
-    workers: int
-
-    def __call__(self, index: int, box: Box) -> dict[str, Any]:
-        arrays = {n: self._empty(n, box) for n in self.outputs.names}
-        made: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
-            "classes": lambda p: fusion.classes(p, self.outputs.schema.ids),
-            "confidence": fusion.confidence,
-            "entropy": fusion.entropy,
-            "probabilities": lambda p: p,
-        }
-        done = 0
-        try:
-            for piece, p in self.labeller.pieces(self.labeller.tiling.cores(box)):
-                self._keep_memory()
-                with torch.inference_mode():
-                    for name, array in arrays.items():
-                        place(array, box, piece, made[name](p).cpu().numpy())
-                self.counter.add(piece.size)
-                done += piece.size
-            digests = self.outputs.write(box, arrays)
-        except BaseException:
-            self.counter.take_back(done)
-            raise
-        counts = count_labels([arrays["classes"]])
-        return {"digests": digests, "counts": counts}
-
-    def _keep_memory(self) -> None:
-        """After the first tile of all: from now on the memory of a tile is kept for the next."""
-        if not self.counter.settled and self.labeller.fusion.runtime.device == "cpu":
-            self.counter.settled = True
-            keep_memory(self.workers)
-
-    def _empty(self, name: str, box: Box) -> np.ndarray:
-        if name == "probabilities":
-            return np.empty((len(self.outputs.schema), *box.shape), np.float32)
-        return np.empty(box.shape, np.uint8)
-
-
-def _block_of(journal: Journal, layout: Layout, options: PredictOptions) -> Triple:
-    """The block of the unfinished run that is there, if it fits; else one shard."""
-    known = None if options.overwrite else journal.plan()
-    block = triple(known.get("block", layout.shard)) if known else layout.shard
-    return block if round_up(block, layout.shard) == block else layout.shard
-
-
-def check_block(block: Triple, layout: Layout, shape: Triple) -> Triple:
-    """A block of whole shards, or reaching the end of the volume.
-
-    Raises:
-        ConfigError: with the nearest block that is.
-    """
-    whole = round_up(triple(max(1, b) for b in block), layout.shard)
-    fits = all(b % s == 0 or b >= n for b, s, n in zip(block, layout.shard, shape, strict=True))
-    if min(block) < 1 or not fits:
-        raise ConfigError(
-            f"--block {' '.join(map(str, block))}: expected whole multiples of the shard "
-            f"{' '.join(map(str, layout.shard))} (z y x), so that no two blocks write one file; "
-            f"give {' '.join(map(str, whole))}"
-        )
-    return whole
-
-
-def check_memory(blocks: Grid, channels: int) -> None:
-    """Refuse a block that cannot be held.
-
-    Raises:
-        ResourceError: with what is needed and what is free.
-    """
-    size = blocks.box(0).size * (8 + 8 * channels)
-    free = int(psutil.virtual_memory().available)
-    if size > 0.8 * free:
-        raise ResourceError(
-            f"--block {' '.join(map(str, blocks.cell))}: such a block needs about {size / 1e9:.1f} GB "
-            f"of memory, {free / 1e9:.1f} GB are free; give a smaller --block"
-        )
+def _announce(engine: str, dashboard: str, folder: Path) -> None:
+    _log.info("Working with engine %s; dashboard: %s", engine, dashboard)
+    _log.info("How it is getting on:  densem status %s", folder)
 
 
 def _refuse_finished(folder: Path, options: PredictOptions) -> None:

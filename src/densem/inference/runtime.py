@@ -16,9 +16,7 @@ from torch import nn
 from densem import networks
 from densem.blocks import Triple
 from densem.errors import ConfigError
-from densem.networks.hardware import has_bf16, keep_memory, processor
-
-__all__ = ["Precision", "Runtime", "keep_memory"]
+from densem.networks.hardware import has_bf16, processor
 
 SLAB = 300_000
 """Voxels of a slab on a processor: enough that calls cost nothing beside arithmetic, few for the memory."""

@@ -32,6 +32,10 @@ class PredictRequest:
     workers: int = 1
     block: tuple[int, int, int] | None = None
     overwrite: bool = False
+    engine: str = "local"
+    scheduler: str | None = None
+    threads: int | None = None
+    stall: float = 30.0
 
 
 def predict_volume(
@@ -53,7 +57,7 @@ def predict_volume(
             "give another --name or --overwrite"
         )
     provenance = study.provenance("densem predict", models=list(request.models), volume=volume)
-    result = predict(ensemble, image, target, _options(request), progress, provenance)
+    result = predict(ensemble, image, target, _options(request, folder), progress, provenance)
     with locked(study.path) as manifest:
         manifest.predictions[name] = PredictionEntry(
             models=list(request.models), model_id=ensemble.id, volume=volume, volume_id=image.id
@@ -81,7 +85,7 @@ def predict_file(
     image: Volume = open_volume(path, voxel_size_nm=voxel_size_nm)
     target = output or path.with_name(f"{path.name.removesuffix('.zarr')}-{ensemble.name}")
     facts: dict[str, Any] = {"command": "densem predict", "densem": __version__, "input": path.name}
-    result = predict(ensemble, image, target, _options(request), progress, facts)
+    result = predict(ensemble, image, target, _options(request, study), progress, facts)
     return [*_said(result), f"Prediction: {target}"]
 
 
@@ -93,7 +97,7 @@ def _model(study: Study, word: str) -> Any:
     return study.model(word)
 
 
-def _options(request: PredictRequest) -> Any:
+def _options(request: PredictRequest, settings: Path | None) -> Any:
     from densem.inference import PredictOptions
 
     facts = {
@@ -102,9 +106,27 @@ def _options(request: PredictRequest) -> Any:
         "save": parse_save(request.save),
         **{
             k: getattr(request, k)
-            for k in ("resample", "precision", "device", "workers", "block", "overwrite")
+            for k in (
+                "resample",
+                "precision",
+                "device",
+                "workers",
+                "block",
+                "overwrite",
+                "engine",
+                "scheduler",
+                "threads",
+                "stall",
+            )
         },
+        "settings": settings,
     }
+    if (request.engine == "dask") != (request.scheduler is not None):
+        given = "" if request.scheduler is None else f" --scheduler {request.scheduler}"
+        raise ConfigError(
+            f"--engine {request.engine}{given}: expected --engine dask with --scheduler ADDRESS, "
+            "such as tcp://10.0.0.1:8786, or neither"
+        )
     try:
         return PredictOptions.model_validate(facts)
     except ValidationError as error:

@@ -1,0 +1,100 @@
+"""Block task: labels one block tile by tile, writes it and reads it back."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from densem.blocks import Box, Progress, Stopped
+from densem.inference import fusion
+from densem.inference.labeller import Labeller, place
+from densem.inference.outputs import Outputs, count_labels
+from densem.networks.hardware import keep_memory
+
+
+class Flag(Protocol):
+    """Says whether the run is being stopped."""
+
+    def is_set(self) -> bool:
+        """Whether it is."""
+
+
+@dataclass
+class VoxelCounter:
+    """Voxels done, told after every tile; notices that the run is being stopped."""
+
+    on_progress: Progress | None
+    stop: Flag
+    total: int
+    done: int = 0
+    settled: bool = False
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def add(self, voxels: int) -> None:
+        """So many voxels more are done.
+
+        Raises:
+            Stopped: if the run is being stopped.
+        """
+        if self.stop.is_set():
+            raise Stopped("stopped")
+        with self.lock:
+            self.done += voxels
+            if self.on_progress is not None:
+                self.on_progress(min(self.done, self.total), self.total)
+
+    def take_back(self, voxels: int) -> None:
+        """The block they were in failed."""
+        with self.lock:
+            self.done -= voxels
+
+
+@dataclass(frozen=True)
+class BlockTask:
+    """Does one block: every tile of it, then writes and verifies."""
+
+    labeller: Labeller
+    outputs: Outputs
+    counter: VoxelCounter
+    workers: int
+
+    def __call__(self, index: int, box: Box) -> dict[str, Any]:
+        """Do it; gives the digests of its shards and how many voxels each class has."""
+        arrays = {n: self._empty(n, box) for n in self.outputs.names}
+        made: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+            "classes": lambda p: fusion.classes(p, self.outputs.schema.ids),
+            "confidence": fusion.confidence,
+            "entropy": fusion.entropy,
+            "probabilities": lambda p: p,
+        }
+        done = 0
+        try:
+            for piece, p in self.labeller.pieces(self.labeller.tiling.cores(box)):
+                self._keep_memory()
+                with torch.inference_mode():
+                    for name, array in arrays.items():
+                        place(array, box, piece, made[name](p).cpu().numpy())
+                self.counter.add(piece.size)
+                done += piece.size
+            digests = self.outputs.write(box, arrays)
+        except BaseException:
+            self.counter.take_back(done)
+            raise
+        counts = count_labels([arrays["classes"]])
+        return {"digests": digests, "counts": counts}
+
+    def _keep_memory(self) -> None:
+        """After the first tile of all: from now on the memory of a tile is kept for the next."""
+        if not self.counter.settled and self.labeller.fusion.runtime.device == "cpu":
+            self.counter.settled = True
+            keep_memory(self.workers)
+
+    def _empty(self, name: str, box: Box) -> np.ndarray:
+        if name == "probabilities":
+            return np.empty((len(self.outputs.schema), *box.shape), np.float32)
+        return np.empty(box.shape, np.uint8)

@@ -1,0 +1,143 @@
+"""Prepared: a prediction with everything settled that decides a byte, before any block is done.
+
+The command that runs a prediction makes one, and so does every worker of a cluster: where their plans
+differ, the bytes would.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import psutil
+import torch
+
+from densem.blocks import Grid, Journal, Triple, triple
+from densem.errors import ConfigError, ResourceError
+from densem.inference.labeller import Labeller
+from densem.inference.options import PredictOptions
+from densem.inference.outputs import Outputs, layout_for
+from densem.inference.tiles import round_up
+from densem.model import Ensemble
+from densem.volumes import Layout, Volume
+
+_HERE = {"device": "cpu", "precision": "fp32"}
+"""Where others do the blocks, this machine needs no graphics card."""
+
+
+@dataclass
+class Prepared:
+    """One prediction at the model's voxel size.
+
+    Attributes:
+        ensemble: the models.
+        labeller: networks ready for the volume.
+        outputs: the volumes that are written.
+        journal: which blocks are done.
+        options: as they were given.
+        blocks: what one task writes.
+        threads: threads of torch for a block; their number decides the last bit of a softmax.
+        runtime: device, precision and torch of the workers, where they are not this machine's.
+    """
+
+    ensemble: Ensemble
+    labeller: Labeller
+    outputs: Outputs
+    journal: Journal
+    options: PredictOptions
+    blocks: Grid
+    threads: int
+    runtime: dict[str, Any] | None = None
+
+    @classmethod
+    def prepare(cls, ensemble: Ensemble, volume: Volume, folder: Path, options: PredictOptions) -> Self:
+        """Settle it; takes over block and threads of an unfinished run that is there.
+
+        Raises:
+            ConfigError: for options that this machine or these models do not have.
+            ResourceError: for a block that cannot be held.
+        """
+        seen = options if options.engine == "local" else options.model_copy(update=_HERE)
+        labeller = Labeller.of(ensemble, volume, seen)
+        layout = layout_for(labeller.tiling.core, volume.shape)
+        outputs = Outputs(folder, options.outputs, volume.shape, layout, ensemble.schema)
+        journal = Journal(folder / "journal")
+        known = (None if options.overwrite else journal.plan()) or {}
+        block = options.block or _block_of(known, layout)
+        blocks = Grid(volume.shape, check_block(block, layout, volume.shape))
+        check_memory(blocks, len(ensemble.schema) if "probabilities" in options.save else 0)
+        threads = options.threads or known.get("threads", torch.get_num_threads())
+        return cls(ensemble, labeller, outputs, journal, options, blocks, threads)
+
+    def plan(self) -> dict[str, Any]:
+        """All that decides a byte of the outputs, and the blocks that the journal counts."""
+        volume, tiling = self.labeller.volume, self.labeller.tiling
+        runtime = self.runtime or self.labeller.fusion.runtime.describe()
+        on_cpu = str(runtime["device"]).startswith("cpu")
+        return {
+            "model": [m.id for m in self.ensemble.members],
+            "input": volume.id,
+            "shape": list(volume.shape),
+            "intensity": [self.labeller.intensity.mean, self.labeller.intensity.std],
+            "core": list(tiling.core),
+            "context": list(tiling.context),
+            **runtime,
+            **({"threads": self.threads} if on_cpu else {}),
+            "flips": self.options.flips,
+            "outputs": list(self.options.outputs),
+            "block": list(self.blocks.cell),
+        }
+
+
+@contextlib.contextmanager
+def torch_threads(number: int) -> Iterator[None]:
+    """Torch with so many threads, and afterwards with as many as before."""
+    before = torch.get_num_threads()
+    if number != before:
+        torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        if number != before:
+            torch.set_num_threads(before)
+
+
+def _block_of(known: dict[str, Any], layout: Layout) -> Triple:
+    """The block of the unfinished run that is there, if it fits; else one shard."""
+    block = triple(known.get("block", layout.shard))
+    return block if round_up(block, layout.shard) == block else layout.shard
+
+
+def check_block(block: Triple, layout: Layout, shape: Triple) -> Triple:
+    """A block of whole shards, or reaching the end of the volume.
+
+    Raises:
+        ConfigError: with the nearest block that is.
+    """
+    whole = round_up(triple(max(1, b) for b in block), layout.shard)
+    fits = all(b % s == 0 or b >= n for b, s, n in zip(block, layout.shard, shape, strict=True))
+    if min(block) < 1 or not fits:
+        raise ConfigError(
+            f"--block {' '.join(map(str, block))}: expected whole multiples of the shard "
+            f"{' '.join(map(str, layout.shard))} (z y x), so that no two blocks write one file; "
+            f"give {' '.join(map(str, whole))}"
+        )
+    return whole
+
+
+def check_memory(blocks: Grid, channels: int) -> None:
+    """Refuse a block that cannot be held.
+
+    Raises:
+        ResourceError: with what is needed and what is free.
+    """
+    size = blocks.box(0).size * (8 + 8 * channels)
+    free = int(psutil.virtual_memory().available)
+    if size > 0.8 * free:
+        raise ResourceError(
+            f"--block {' '.join(map(str, blocks.cell))}: such a block needs about {size / 1e9:.1f} GB "
+            f"of memory, {free / 1e9:.1f} GB are free; give a smaller --block"
+        )

@@ -1,0 +1,81 @@
+"""Progress of predictions: of one folder, or of all that are unfinished in a study."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from densem.blocks import Journal
+from densem.blocks.bulletin import RUN
+from densem.blocks.journal import PLAN
+from densem.blocks.status import Status
+from densem.errors import NotFoundError
+
+INNER = "at-model-size"
+
+
+def statuses(folder: Path) -> list[Status]:
+    """How the predictions in a folder are getting on.
+
+    Args:
+        folder: a prediction, or a study: then all its unfinished predictions.
+
+    Raises:
+        NotFoundError: if it is neither.
+    """
+    if (folder / "study.toml").is_file():
+        found = [Status.of(j) for p in sorted((folder / "predictions").glob("*")) if (j := _journal(p))]
+        return [s for s in found if s.state != "finished"]
+    journal = _journal(folder)
+    if journal is None:
+        raise NotFoundError(
+            f"{folder}: expected a study, or a prediction that was begun (with journal/{PLAN}), found neither"
+        )
+    return [Status.of(journal)]
+
+
+def lines(status: Status) -> list[str]:
+    """What to tell a person."""
+    share = 100 * status.done / max(1, status.planned)
+    said = [
+        f"{status.folder}: {status.state}",
+        f"  blocks   {status.done} of {status.planned} done ({share:.1f} %), {status.left} left",
+    ]
+    if status.voxels_per_second is not None and status.seconds_left is not None:
+        said.append(
+            f"  rate     {status.voxels_per_second / 1e3:.0f} thousand voxels/s, "
+            f"about {_duration(status.seconds_left)} left"
+        )
+    if status.seconds_quiet is not None:
+        said.append(f"  quiet    {_duration(status.seconds_quiet)} since the last block was finished")
+    if status.engine:
+        said.append(f"  engine   {status.engine}" + (f" at {status.scheduler}" if status.scheduler else ""))
+    if status.dashboard and status.state == "running":
+        said.append(f"  dashboard {status.dashboard}")
+    now = time.time()
+    for worker in status.workers[:20]:
+        last = f"last {_duration(now - worker.last)} ago" if worker.last else "last time unknown"
+        said.append(f"  worker   {worker.name}: {worker.blocks} blocks, {last}")
+    if len(status.workers) > 20:
+        said.append(f"           and {len(status.workers) - 20} more workers")
+    for failure in status.failures[:20]:
+        what = "put aside" if failure.quarantined else "failed"
+        said.append(
+            f"  {what} block {failure.block} ({failure.box}), attempt {failure.attempts}: {failure.message}"
+        )
+    if len(status.failures) > 20:
+        said.append(f"           and {len(status.failures) - 20} more failed blocks: see --json")
+    return said
+
+
+def _journal(folder: Path) -> Journal | None:
+    places = (folder / INNER / "journal", folder / "journal")
+    return next((Journal(p) for p in places if any((p / n).is_file() for n in (PLAN, RUN))), None)
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
