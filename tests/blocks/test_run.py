@@ -154,3 +154,39 @@ def test_box_and_index_belong_together(journal):
 
     run(task, GRID, journal)
     assert seen[26] == Box((4, 8, 10), (5, 9, 14))
+
+
+def test_the_rest_of_a_block_is_done_beside_the_next(journal):
+    """The rest of block 0 waits until block 1 is begun: one after the other, they would wait for ever."""
+    begun, names = threading.Event(), set()
+
+    def task(index, box):
+        names.add(threading.current_thread().name)
+        if index == 1:
+            begun.set()
+
+        def rest():
+            assert begun.wait(20)
+            return {"index": index}
+
+        return rest
+
+    run(task, GRID, journal)
+    assert journal.done() == set(range(len(GRID)))
+    assert names == {threading.current_thread().name}
+
+
+def test_a_rest_that_fails_is_tried_again(journal):
+    left = [2]
+
+    def task(index, box):
+        def rest():
+            if index == 3 and left[0]:
+                left[0] -= 1
+                raise OSError("disk")
+            return {}
+
+        return rest
+
+    assert run(task, GRID, journal).done == len(GRID)
+    assert left == [0]

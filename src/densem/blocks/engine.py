@@ -41,7 +41,8 @@ class Threads:
     """Blocks in threads of this process: tasks spend their time in code that releases the interpreter lock.
 
     A single one works in the calling thread (where the C library gives large memory back and takes it again
-    fastest), so `submit` returns when the block is done.
+    fastest), so `submit` returns when the block is done but for its rest: a second thread writes one block
+    while the next is computed.
 
     Args:
         task: does one block; looks at a stop flag itself where blocks take long.
@@ -52,39 +53,42 @@ class Threads:
 
     def __init__(self, task: Task, journal: Journal, workers: int = 1, name: str = "worker") -> None:
         self._task, self._journal, self._name = task, journal, name
-        self.slots = max(1, workers)
-        self._pool = ThreadPoolExecutor(self.slots) if self.slots > 1 else None
+        self._single = workers <= 1
+        self.slots = 2 if self._single else workers
+        self._pool = ThreadPoolExecutor(1 if self._single else workers)
         self._own = threading.local()
         self._workers: list[Worker] = []
         self._numbers = itertools.count()
 
     def submit(self, index: int, box: Box) -> Future[None]:
-        """Do the block in a thread, or here and now."""
-        if self._pool is not None:
+        """Do the block in a thread, or here and now and its rest in a thread."""
+        if not self._single:
             return self._pool.submit(self._do, index, box)
-        future: Future[None] = Future()
         try:
-            self._do(index, box)
+            return self._pool.submit(self._worker().begin(index, box))
         except Exception as error:
+            future: Future[None] = Future()
             future.set_exception(error)
-        else:
-            future.set_result(None)
-        return future
+            return future
 
     def describe(self) -> dict[str, Any]:
         """Its name and its number of threads."""
-        return {"engine": "local", "workers": self.slots}
+        return {"engine": "local", "workers": 1 if self._single else self.slots}
 
     def close(self, hurry: bool = False) -> None:
         """Wait for the blocks in work."""
-        if self._pool is not None:
-            self._pool.shutdown(wait=True, cancel_futures=hurry)
+        self._pool.shutdown(wait=True, cancel_futures=hurry and not self._single)
         for worker in self._workers:
             worker.close()
         self._workers.clear()
 
     def _do(self, index: int, box: Box) -> None:
+        self._worker().do(index, box)
+
+    def _worker(self) -> Worker:
+        """The worker of this thread."""
         if not hasattr(self._own, "worker"):
             self._own.worker = Worker(self._task, self._journal, f"{self._name}-{next(self._numbers)}")
             self._workers.append(self._own.worker)
-        self._own.worker.do(index, box)
+        worker: Worker = self._own.worker
+        return worker

@@ -12,15 +12,19 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from densem.blocks.box import Box
 from densem.blocks.journal import Journal
 from densem.errors import DensemError, IntegrityError
 
-Task = Callable[[int, Box], dict[str, Any]]
-"""Does one block, given its number and box; returns what the journal is to note of it."""
+Rest = Callable[[], dict[str, Any]]
+"""What is left to do of a block beside the next one, such as writing; returns what the journal is to note."""
+
+Task = Callable[[int, Box], dict[str, Any] | Rest]
+"""Does one block, given its number and box; returns what the journal is to note of it, or the rest of it."""
 
 
 class Stopped(DensemError):  # noqa: N818 - a request, not a mistake
@@ -50,12 +54,27 @@ class Worker:
 
     def do(self, index: int, box: Box) -> None:
         """Do a block and note it, with the seconds it took and the time (s since 1970) it was done."""
+        self.begin(index, box)()
+
+    def begin(self, index: int, box: Box) -> Callable[[], None]:
+        """Do a block but for what can be done beside the next one; gives that, noting included."""
         start = time.monotonic()
+        with self._logged(index, box):
+            left = self.task(index, box)
+
+        def finish() -> None:
+            with self._logged(index, box):
+                record = left() if callable(left) else left
+                facts = {"seconds": round(time.monotonic() - start, 3), "time": round(time.time(), 3)}
+                with self._lock:
+                    self._pen.append(index, {**record, **facts, "worker": self.name})
+
+        return finish
+
+    @contextmanager
+    def _logged(self, index: int, box: Box) -> Iterator[None]:
         try:
-            record = self.task(index, box)
-            facts = {"seconds": round(time.monotonic() - start, 3), "time": round(time.time(), 3)}
-            with self._lock:
-                self._pen.append(index, {**record, **facts, "worker": self.name})
+            yield
         except Stopped:
             self._log.info("block %d (%s) dropped: the run is being stopped", index, box)
             raise

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 
 from densem.blocks import Box, Progress, Stopped
+from densem.blocks.worker import Rest
 from densem.inference import fusion
 from densem.inference.labeller import Labeller, place
 from densem.inference.outputs import Outputs, count_labels
@@ -63,8 +65,11 @@ class BlockTask:
     counter: VoxelCounter
     workers: int
 
-    def __call__(self, index: int, box: Box) -> dict[str, Any]:
-        """Do it; gives the digests of its shards and how many voxels each class has."""
+    def __call__(self, index: int, box: Box) -> Rest:
+        """Compute it; the rest is to write it and read it back.
+
+        What the rest returns is the digests of its shards and how many voxels each class has.
+        """
         arrays = {n: self._empty(n, box) for n in self.outputs.names}
         made: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
             "classes": lambda p: fusion.classes(p, self.outputs.schema.ids),
@@ -81,12 +86,18 @@ class BlockTask:
                         place(array, box, piece, made[name](p).cpu().numpy())
                 self.counter.add(piece.size)
                 done += piece.size
-            digests = self.outputs.write(box, arrays)
         except BaseException:
             self.counter.take_back(done)
             raise
-        counts = count_labels([arrays["classes"]])
-        return {"digests": digests, "counts": counts}
+        return partial(self._write, box, arrays)
+
+    def _write(self, box: Box, arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
+        try:
+            digests = self.outputs.write(box, arrays)
+        except BaseException:
+            self.counter.take_back(box.size)
+            raise
+        return {"digests": digests, "counts": count_labels([arrays["classes"]])}
 
     def _keep_memory(self) -> None:
         """After the first tile of all: from now on the memory of a tile is kept for the next."""

@@ -100,7 +100,7 @@ class PredictionJob:
         """On a worker: do one block."""
         task, threads = _task(self)
         torch.set_num_threads(threads)
-        return task(index, box)
+        return task(index, box)()
 
 
 @dataclass
