@@ -4,7 +4,7 @@ import pytest
 from tiny_models import EXACT, VOXEL_SIZE, make_model, make_volume
 
 from densem.blocks import Box
-from densem.errors import ExistsError, ResourceError
+from densem.errors import ConfigError, ExistsError, ResourceError
 from densem.inference import predict, prediction, resample
 from densem.inference.resample import Resampled, at_size, nearest
 from densem.volumes import Volume, open_volume
@@ -135,3 +135,12 @@ def test_stopped_on_the_way_back_it_goes_on(tmp_path, monkeypatch):
     np.testing.assert_array_equal(result.classes.read(), other.classes.read())
     with pytest.raises(ExistsError, match="a prediction lies there already"):
         predict(model, volume, tmp_path / "p", RESAMPLED)
+
+
+def test_a_box_of_voxels_that_are_replaced_is_refused(tmp_path):
+    options = RESAMPLED.model_copy(update={"box": ((0, 2), (0, 8), (0, 8))})
+    with pytest.raises(ConfigError) as caught:
+        predict(make_model(), make_volume(voxel_size_nm=(40.0, 20.0, 16.0)), tmp_path / "p", options)
+    assert str(caught.value) == (
+        "--box counts the volume's own voxels, which --resample replaces: give the region as a --mask"
+    )

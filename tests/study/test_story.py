@@ -63,6 +63,17 @@ def test_predicting_without_a_study_gives_the_same_labels(told, tmp_path):
     assert np.array_equal(open_volume(output / "classes.zarr").read(), inside)
 
 
+def test_a_box_and_a_mask_out_of_the_study(told):
+    arguments = ["--model", "first", "--volume", "eval", "--box", "1:2,:,8:80", "--mask", "eval", "--name", "part"]
+    assert run(["predict", str(told), *arguments]) == 0
+    whole = open_volume(told / "predictions/first-eval/classes.zarr").read()
+    image = open_volume(told / "volumes/eval.zarr").read()
+    wanted = np.zeros(whole.shape, bool)
+    wanted[1:2, :, 8:80] = image[1:2, :, 8:80] != 0
+    found = open_volume(told / "predictions/part/classes.zarr").read()
+    np.testing.assert_array_equal(found, np.where(wanted, whole, 255))
+
+
 def test_an_ensemble_with_flips_is_one_prediction(told):
     arguments = ["--model", "first", "--model", str(told / "models/first"), "--volume", "eval"]
     assert run(["predict", str(told), *arguments, "--flips", "yx", "--name", "both"]) == 0
@@ -84,6 +95,9 @@ def test_an_ensemble_with_flips_is_one_prediction(told):
         (["predict", "STUDY", "--model", "first", "--volume", "eval", "--name", "../x"], "prediction name '../x'"),
         (["predict", "STUDY", "--model", "first", "--volume", "eval", "--name", "b", "--block", "1", "7", "9"], "--block 1 7 9: expected whole multiples"),
         (["predict", "STUDY", "--model", "first", "--volume", "eval", "--precision", "fp64"], "'auto', 'bf16' or 'fp32'"),
+        (["predict", "STUDY", "--model", "first", "--volume", "eval", "--name", "b", "--box", "0:2,5"], "--box 0:2,5: expected three ranges"),
+        (["predict", "STUDY", "--model", "first", "--volume", "eval", "--name", "b", "--box", "0:9,:,:"], "inside 0:2,0:72,0:88"),
+        (["predict", "STUDY", "--model", "first", "--volume", "eval", "--name", "b", "--mask", "evl"], "Did you mean 'eval'?"),
         (["evaluate", "STUDY", "--prediction", "first-evl"], "Did you mean 'first-eval'?"),
         (["evaluate", "STUDY", "--prediction", "first-eval", "--protocol", "cell"], "Did you mean 'cells'?"),
         (["train", "STUDY", "--recipe", "defalt"], "Did you mean 'default'?"),

@@ -135,6 +135,14 @@ def predict(
         float,
         typer.Option(min=0, metavar="MINUTES", help="Say so when no block was finished for so long."),
     ] = 30.0,
+    box: Annotated[
+        str | None,
+        typer.Option(metavar="Z,Y,X", help="Label these voxels alone, such as 0:24,100:612,:."),
+    ] = None,
+    mask: Annotated[
+        str | None,
+        typer.Option(help="Label where this volume (path, or name in the study) is not 0; may be coarser."),
+    ] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Start anew where a prediction is there.")
     ] = False,
@@ -147,7 +155,7 @@ def predict(
     request = PredictRequest(
         models=tuple(model), context=context, flips=flips, save=save, resample=resample,
         precision=precision, device=device, workers=workers, block=block, overwrite=overwrite,
-        engine=engine, scheduler=scheduler, threads=threads, stall=stall,
+        engine=engine, scheduler=scheduler, threads=threads, stall=stall, box=box, mask=mask,
     )  # fmt: skip
     with bar("Predicting") as progress:
         if input_ is not None:

@@ -15,7 +15,8 @@ from densem.blocks import Box, Progress, Stopped
 from densem.blocks.worker import Rest
 from densem.inference import fusion
 from densem.inference.labeller import Labeller, place
-from densem.inference.outputs import Outputs, count_labels
+from densem.inference.outputs import FILL, Outputs, count_labels
+from densem.inference.region import Region
 from densem.networks.hardware import keep_memory
 
 
@@ -63,14 +64,16 @@ class BlockTask:
     labeller: Labeller
     outputs: Outputs
     counter: VoxelCounter
-    workers: int
+    region: Region
+    workers: int = 1
 
     def __call__(self, index: int, box: Box) -> Rest:
         """Compute it; the rest is to write it and read it back.
 
         What the rest returns is the digests of its shards and how many voxels each class has.
         """
-        arrays = {n: self._empty(n, box) for n in self.outputs.names}
+        arrays = {n: self._unlabelled(n, box) for n in self.outputs.names}
+        wanted = self.region.wanted(box)
         made: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
             "classes": lambda p: fusion.classes(p, self.outputs.schema.ids),
             "confidence": fusion.confidence,
@@ -79,17 +82,27 @@ class BlockTask:
         }
         done = 0
         try:
-            for piece, p in self.labeller.pieces(self.labeller.tiling.cores(box)):
+            for piece, p in self.labeller.pieces(self._cores(box, wanted)):
                 self._keep_memory()
                 with torch.inference_mode():
                     for name, array in arrays.items():
                         place(array, box, piece, made[name](p).cpu().numpy())
                 self.counter.add(piece.size)
                 done += piece.size
+            self.counter.add(box.size - done)
+            done = box.size
         except BaseException:
             self.counter.take_back(done)
             raise
+        if not wanted.all():
+            for name, array in arrays.items():
+                array[..., ~wanted] = FILL.get(name, 0)
         return partial(self._write, box, arrays)
+
+    def _cores(self, box: Box, wanted: np.ndarray) -> list[Box]:
+        """The tiles of a block with a voxel that is wanted."""
+        cores = self.labeller.tiling.cores(box)
+        return [c for c in cores if wanted[c.clip(box).relative_to(box).slices].any()]
 
     def _write(self, box: Box, arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
         try:
@@ -105,7 +118,7 @@ class BlockTask:
             self.counter.settled = True
             keep_memory(self.workers)
 
-    def _empty(self, name: str, box: Box) -> np.ndarray:
+    def _unlabelled(self, name: str, box: Box) -> np.ndarray:
         if name == "probabilities":
-            return np.empty((len(self.outputs.schema), *box.shape), np.float32)
-        return np.empty(box.shape, np.uint8)
+            return np.zeros((len(self.outputs.schema), *box.shape), np.float32)
+        return np.full(box.shape, FILL.get(name, 0), np.uint8)

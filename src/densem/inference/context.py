@@ -152,7 +152,7 @@ class _Probe:
     def label(self, core: Box, context: Triple) -> np.ndarray:
         """Channels of a core, predicted with a context."""
         tiling = replace(self.labeller.tiling, context=context)
-        found = np.empty(core.shape, np.uint8)
+        found = np.zeros(core.shape, np.uint8)
         for piece, p in replace(self.labeller, tiling=tiling).pieces([core]):
             place(found, core, piece, fusion.classes(p, range(len(p))).cpu().numpy())
         return found

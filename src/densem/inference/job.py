@@ -149,7 +149,7 @@ def _made(job: PredictionJob) -> tuple[BlockTask, int]:
     prepared = Prepared.prepare(ensemble, volume, job.folder, options)
     _compare(prepared)
     counter = VoxelCounter(None, _Retracted(job.path), volume.box.size)
-    return BlockTask(prepared.labeller, prepared.outputs, counter, 1), prepared.threads
+    return BlockTask(prepared.labeller, prepared.outputs, counter, prepared.region), prepared.threads
 
 
 def _compare(prepared: Prepared) -> None:

@@ -20,6 +20,7 @@ from densem.inference.options import PredictOptions
 from densem.inference.runtime import Runtime
 from densem.inference.tiles import Demand, Tiling, round_up
 from densem.model import Ensemble, Model
+from densem.schema import UNLABELLED
 from densem.volumes import Intensity, Volume
 from densem.volumes.intensity import measure_intensity
 
@@ -75,14 +76,19 @@ class Labeller:
     def pieces(self, cores: Iterable[Box]) -> Iterator[tuple[Box, Tensor]]:
         """Boxes that fill the cores, each with class probabilities float32 (C, Z, Y, X) on the device.
 
-        Reads once; the pieces of a core come one after the other.
+        Reads once; the pieces of a core come one after the other. A core whose whole window has one grey
+        value holds no tissue: nothing comes of it.
         """
         cores = list(cores)
+        if not cores:
+            return
         reach = self.tiling.reach(cores)
         raw = self.volume.read(reach)
         for core in cores:
             window = self.tiling.window(core)
-            yield from self.fusion.pieces(self.normalize(window.take(raw, reach)), window)
+            image = window.take(raw, reach)
+            if image.min() < image.max():
+                yield from self.fusion.pieces(self.normalize(image), window)
 
     def normalize(self, raw: np.ndarray) -> np.ndarray:
         """(grey value - mean) / spread of the volume, float32 (Z, Y, X)."""
@@ -95,7 +101,7 @@ def predict_box(
 ) -> np.ndarray:
     """Class probabilities of a box, float32 (C, Z, Y, X); the same as `predict` would write there."""
     labeller, box = Labeller.of(models, volume, options), box or volume.box
-    found = np.empty((len(models.schema), *box.shape), np.float32)
+    found = np.zeros((len(models.schema), *box.shape), np.float32)
     for piece, p in labeller.pieces(labeller.tiling.cores(box)):
         place(found, box, piece, p.cpu().numpy())
     return found
@@ -111,7 +117,7 @@ def label_volume(
     """
     box = box or volume.box
     labeller = Labeller.of(models, volume, options, box)
-    found = np.empty(box.shape, np.uint8)
+    found = np.full(box.shape, UNLABELLED, np.uint8)
     for piece, p in labeller.pieces(labeller.tiling.cores_from(box)):
         place(found, box, piece, fusion.classes(p, models.schema.ids).cpu().numpy())
     return found

@@ -38,6 +38,12 @@ class PredictOptions(BaseModel):
     block: Triple | None = Field(
         default=None, description="voxels one task writes, z y x: whole shards; default: one shard"
     )
+    box: tuple[tuple[int | None, int | None], ...] | None = Field(
+        default=None, description="label these voxels alone: start and stop in z, y and x"
+    )
+    mask: Path | None = Field(
+        default=None, description="label where this volume of the same field of view is not 0"
+    )
     workers: int = Field(default=1, ge=1, description="blocks in work at the same time")
     retries: int = Field(default=2, ge=0, description="further attempts on a block that failed")
     threads: int | None = Field(

@@ -23,10 +23,12 @@ import zarr
 
 from densem.blocks import Box, Grid, Triple, triple
 from densem.errors import IntegrityError, ResourceError
-from densem.schema import LabelSchema
+from densem.schema import UNLABELLED, LabelSchema
 from densem.volumes import Layout, ome_zarr, pyramid
 from densem.volumes.volume import Nanometres
 
+FILL = {"classes": UNLABELLED}
+"""Where nothing was predicted; 0 in the other outputs."""
 NAMES = ("classes", "confidence", "entropy", "probabilities")
 LARGEST_SHARD_COUNT = 100_000
 LARGE_TILE = 2_000_000
@@ -64,7 +66,7 @@ class Outputs:
             part.mkdir(parents=True)
             group = zarr.open_group(part, mode="w", zarr_format=3)
             dtype = "float32" if lead else "uint8"
-            ome_zarr.create_array(group, "s0", (*lead, *self.shape), dtype, self.layout)
+            ome_zarr.create_array(group, "s0", (*lead, *self.shape), dtype, self.layout, FILL.get(name, 0))
             group.attrs["densem"] = {"kind": name, "complete": False}
 
     def clear(self) -> None:

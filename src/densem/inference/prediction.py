@@ -23,7 +23,7 @@ from densem.blocks import Progress, Report, RunOptions, coordinate, run
 from densem.blocks.bulletin import Bulletin, Watch
 from densem.blocks.cluster import Cluster, ask
 from densem.blocks.slurm import clear_left_jobs
-from densem.errors import DensemWarning, ExistsError
+from densem.errors import ConfigError, DensemWarning, ExistsError
 from densem.inference.block_task import BlockTask, VoxelCounter
 from densem.inference.domain import compare
 from densem.inference.job import PredictionJob, check_reachable, cluster_client, runtime_there
@@ -117,6 +117,10 @@ def _predict_resampled(
 ) -> Prediction:
     """Predict on the model's grid in a folder of its own, then bring the labels back block by block."""
     _refuse_finished(folder, options)
+    if options.box is not None:
+        raise ConfigError(
+            "--box counts the volume's own voxels, which --resample replaces: give the region as a --mask"
+        )
     stage = folder / STAGE
     seen = at_size(volume, ensemble.voxel_size_nm, TOLERANCE)
     inner = _Prediction.prepare(ensemble, seen, stage, options.model_copy(update={"overwrite": False}))
@@ -202,7 +206,7 @@ class _Prediction(Prepared):
     def _work_here(self, on_progress: Progress | None) -> Report:
         counter = VoxelCounter(on_progress, self.stop, self.labeller.volume.box.size)
         counter.add(sum(self.blocks.box(i).size for i in self.journal.done()))
-        task = BlockTask(self.labeller, self.outputs, counter, self.options.workers)
+        task = BlockTask(self.labeller, self.outputs, counter, self.region, self.options.workers)
         # Every worker keeps all of torch's threads: their number decides the last bit of a softmax.
         with torch_threads(self.threads):
             return run(task, self.blocks, self.journal, self._run_options())

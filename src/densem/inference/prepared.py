@@ -20,6 +20,7 @@ from densem.errors import ConfigError, ResourceError
 from densem.inference.labeller import Labeller
 from densem.inference.options import PredictOptions
 from densem.inference.outputs import Outputs, layout_for
+from densem.inference.region import Region
 from densem.inference.tiles import round_up
 from densem.model import Ensemble
 from densem.volumes import Layout, Volume
@@ -40,6 +41,7 @@ class Prepared:
         options: as they were given.
         blocks: what one task writes.
         threads: threads of torch for a block; their number decides the last bit of a softmax.
+        region: which voxels are labelled.
         runtime: device, precision and torch of the workers, where they are not this machine's.
     """
 
@@ -50,6 +52,7 @@ class Prepared:
     options: PredictOptions
     blocks: Grid
     threads: int
+    region: Region
     runtime: dict[str, Any] | None = None
 
     @classmethod
@@ -70,7 +73,8 @@ class Prepared:
         blocks = Grid(volume.shape, check_block(block, layout, volume.shape))
         check_memory(blocks, len(ensemble.schema) if "probabilities" in options.save else 0)
         threads = options.threads or known.get("threads", torch.get_num_threads())
-        return cls(ensemble, labeller, outputs, journal, options, blocks, threads)
+        region = Region.of(volume, options.box, options.mask)
+        return cls(ensemble, labeller, outputs, journal, options, blocks, threads, region)
 
     def plan(self) -> dict[str, Any]:
         """All that decides a byte of the outputs, and the blocks that the journal counts."""
@@ -89,6 +93,7 @@ class Prepared:
             "flips": self.options.flips,
             "outputs": list(self.options.outputs),
             "block": list(self.blocks.cell),
+            **self.region.describe(),
         }
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from densem import __version__
-from densem.errors import ConfigError, ExistsError, InputError, NotFoundError
+from densem.errors import ConfigError, ExistsError, InputError, NotFoundError, nearest
 from densem.study.manifest import PredictionEntry, check_name, locked
 from densem.study.study import Study
 from densem.volumes import Volume, open_volume
@@ -36,6 +36,8 @@ class PredictRequest:
     scheduler: str | None = None
     threads: int | None = None
     stall: float = 30.0
+    box: str | None = None
+    mask: str | None = None
 
 
 def predict_volume(
@@ -99,6 +101,7 @@ def _model(study: Study, word: str) -> Any:
 
 def _options(request: PredictRequest, settings: Path | None) -> Any:
     from densem.inference import PredictOptions
+    from densem.inference.region import parse_box
 
     facts = {
         "context": parse_context(request.context),
@@ -120,6 +123,8 @@ def _options(request: PredictRequest, settings: Path | None) -> Any:
             )
         },
         "settings": settings,
+        "box": None if request.box is None else parse_box(request.box),
+        "mask": None if request.mask is None else _mask(request.mask, settings),
     }
     if (request.engine == "dask") != (request.scheduler is not None):
         given = "" if request.scheduler is None else f" --scheduler {request.scheduler}"
@@ -132,6 +137,27 @@ def _options(request: PredictRequest, settings: Path | None) -> Any:
     except ValidationError as error:
         row = error.errors()[0]
         raise ConfigError(f"--{row['loc'][0]} {row['input']}: {row['msg']}") from None
+
+
+def _mask(word: str, folder: Path | None) -> Path:
+    """The volume that a word names: a path, or a volume of the study.
+
+    Raises:
+        NotFoundError: if it names neither.
+    """
+    if Path(word).exists():
+        return Path(word).resolve()
+    if folder is None:
+        raise NotFoundError(f"--mask {word}: no such OME-Zarr or Zarr volume")
+    study = Study.open(folder)
+    if word not in study.manifest.volumes:
+        raise NotFoundError(
+            f"--mask {word}: expected the path of an OME-Zarr or Zarr, or a volume of study {study.name}; "
+            f"found neither.{nearest(word, list(study.manifest.volumes))}"
+        )
+    path = study.image(word).path
+    assert path is not None
+    return path.resolve()
 
 
 def parse_context(text: str) -> Any:
@@ -186,8 +212,6 @@ def open_prediction(study: Study, name: str, part: str = "classes") -> Volume:
         NotFoundError: if there is no such prediction, with the nearest one.
         InputError: if it is not finished.
     """
-    from densem.errors import nearest
-
     known = list(study.manifest.predictions)
     path = study.prediction_folder(name) / f"{part}.zarr"
     if not path.exists():

@@ -55,9 +55,14 @@ class Layout:
 
 
 def create_array(
-    group: zarr.Group, name: str, shape: tuple[int, ...], dtype: np.dtype | str, layout: Layout
+    group: zarr.Group,
+    name: str,
+    shape: tuple[int, ...],
+    dtype: np.dtype | str,
+    layout: Layout,
+    fill: int = 0,
 ) -> zarr.Array:
-    """A sharded, compressed array in (z, y, x) or (c, z, y, x) inside a group; fill value 0."""
+    """A sharded, compressed array in (z, y, x) or (c, z, y, x) in a group; chunks of `fill` take no disk."""
     lead = tuple(shape[:-3])
     ones = (1,) * len(lead)
     return group.create_array(
@@ -67,7 +72,7 @@ def create_array(
         chunks=(*ones, *layout.chunk),
         shards=(*ones, *layout.shard),
         compressors=BloscCodec(cname="zstd", clevel=3, shuffle="shuffle"),
-        fill_value=0,
+        fill_value=fill,
         dimension_names=("c", *AXES) if lead else AXES,
     )
 

@@ -1,0 +1,144 @@
+"""What is labelled of a volume: a box, a mask, and nothing where there is no tissue."""
+
+import numpy as np
+import pytest
+import zarr
+from tiny_models import EXACT, make_model, make_volume, write_volume
+
+from densem.blocks import Box
+from densem.errors import ConfigError, ShapeError
+from densem.inference import label_volume, predict
+from densem.inference.fusion import Fusion
+from densem.inference.region import Region, parse_box
+from densem.volumes import Volume
+
+TILED = EXACT.model_copy(update={"core": (4, 16, 24), "save": ("entropy", "probabilities")})
+
+
+@pytest.fixture(scope="module")
+def model():
+    return make_model(seed=4)
+
+
+def with_(**changes):
+    return TILED.model_copy(update=changes)
+
+
+def read(folder, name):
+    return np.asarray(zarr.open_group(folder / f"{name}.zarr")["s0"])
+
+
+def counted(monkeypatch):
+    """How many tiles the network is run on."""
+    tiles, original = [], Fusion.pieces
+
+    def counting(self, image, window):
+        tiles.append(window.core)
+        return original(self, image, window)
+
+    monkeypatch.setattr(Fusion, "pieces", counting)
+    return tiles
+
+
+def test_a_box_is_labelled_as_in_the_whole_and_the_rest_is_not(model, tmp_path, monkeypatch):
+    volume = make_volume((7, 53, 70))
+    whole = label_volume(model, volume, options=TILED)
+    tiles = counted(monkeypatch)
+    predict(model, volume, tmp_path / "p", with_(box=((1, 3), (20, None), (None, 30))))
+    expected = np.full(volume.shape, 255, np.uint8)
+    expected[1:3, 20:, :30] = whole[1:3, 20:, :30]
+    np.testing.assert_array_equal(read(tmp_path / "p", "classes"), expected)
+    outside = expected == 255
+    for name in ("confidence", "entropy"):
+        found = read(tmp_path / "p", name)
+        assert (found[outside] == 0).all()
+        assert (found[~outside] > 0).any()
+    assert (read(tmp_path / "p", "probabilities")[:, outside] == 0).all()
+    assert len(tiles) == 1 * 3 * 2  # of 2 x 4 x 3
+
+
+def test_a_mask_of_larger_voxels_chooses_voxels_and_tiles(model, tmp_path, monkeypatch):
+    volume = make_volume((7, 53, 70))
+    coarse = np.zeros((7, 14, 18), np.uint8)  # 4 x 4 voxels each, the last ones clipped
+    coarse[2:4, 5, 7:9] = 9
+    z, y, x = volume.voxel_size_nm
+    mask = write_volume(Volume(coarse, (z, 4 * y, 4 * x)), tmp_path / "mask.zarr")
+    whole = label_volume(model, volume, options=TILED)
+    tiles = counted(monkeypatch)
+    predict(model, volume, tmp_path / "p", with_(mask=mask.path))
+    wanted = np.zeros(volume.shape, bool)
+    wanted[2:4, 20:24, 28:36] = True
+    np.testing.assert_array_equal(read(tmp_path / "p", "classes"), np.where(wanted, whole, 255))
+    assert [c.start for c in tiles] == [(0, 16, 24)]
+
+
+def test_going_on_with_another_region_is_refused(model, tmp_path):
+    volume = make_volume((7, 53, 70))
+    box = ((0, 4), (0, 16), (0, 24))
+    first = predict(model, volume, tmp_path / "p", with_(box=box))
+    assert first.classes.provenance["region"] == {"box": [[0, 0, 0], [4, 16, 24]], "mask": None}
+    assert "region" not in predict(model, volume, tmp_path / "q", TILED).classes.provenance
+
+
+def test_windows_of_one_grey_value_are_not_computed(model, tmp_path, monkeypatch):
+    volume = make_volume((7, 53, 96))
+    array = volume.read().copy()
+    array[:, :, 42:] = 17
+    empty = Volume(array, volume.voxel_size_nm, attributes=volume.attributes)
+    tiles = counted(monkeypatch)
+    predict(model, empty, tmp_path / "p", TILED)
+    classes = read(tmp_path / "p", "classes")
+    assert {c.start[2] for c in tiles} == {0, 24, 48}  # the third sees tissue in its context of 8
+    assert (classes[:, :, 72:] == 255).all()
+    assert (classes[:, :, :72] != 255).all()
+    np.testing.assert_array_equal(label_volume(model, empty, options=TILED), classes)
+
+
+def test_blocks_without_anything_leave_no_chunk_files(model, tmp_path):
+    volume = make_volume((7, 53, 96))
+    predict(model, volume, tmp_path / "p", with_(box=((0, 1), (0, 1), (0, 1))))
+    files = {
+        n: len([p for p in (tmp_path / "p" / f"{n}.zarr/s0/c").rglob("*") if p.is_file()])
+        for n in TILED.outputs
+    }
+    assert files == {"classes": 1, "confidence": 1, "entropy": 1, "probabilities": 4}
+
+
+def test_ranges_of_a_box_literally():
+    assert parse_box("0:24, 100:612,:") == ((0, 24), (100, 612), (None, None))
+    with pytest.raises(ConfigError) as caught:
+        parse_box("0:24,100")
+    assert str(caught.value) == (
+        "--box 0:24,100: expected three ranges of voxels START:STOP in z, y and x with commas, such as "
+        "0:24,100:612,: (an end left away is the volume's)"
+    )
+
+
+@pytest.mark.parametrize("box", [((0, 8), (0, 9), (0, 9)), ((3, 3), (0, 9), (0, 9))])
+def test_a_box_outside_or_empty_is_refused(box):
+    with pytest.raises(
+        ConfigError, match=r"expected ranges with at least one voxel inside 0:7,0:53,0:70, the shape"
+    ):
+        Region.of(make_volume((7, 53, 70)), box, None)
+
+
+def test_a_mask_over_another_field_of_view_is_refused(tmp_path):
+    volume = make_volume((7, 53, 70))
+    mask = write_volume(Volume(np.ones((7, 14, 22), np.uint8), (40.0, 40.0, 32.0)), tmp_path / "mask.zarr")
+    with pytest.raises(ShapeError) as caught:
+        Region.of(volume, None, mask.path)
+    assert str(caught.value) == (
+        "--mask mask: expected the field of view of volume, 0 to 280 x 0 to 530 x 0 to 560 nm (z y x), found "
+        "0 to 280 x 0 to 560 x 0 to 704 nm; make the mask from that volume, at any of its pyramid levels"
+    )
+
+
+def test_masked_voxels_follow_the_offsets(tmp_path):
+    """A mask that begins a mask voxel earlier is read there."""
+    volume = make_volume((4, 12, 16))
+    array = np.zeros((4, 7, 9), np.uint8)
+    array[:, 1, 1] = 1
+    shifted = Volume(array, (40.0, 20.0, 16.0), (0.0, -20.0, -16.0))
+    region = Region(volume, volume.box, shifted)
+    found = np.argwhere(region.wanted(Box((1, 0, 0), (2, 12, 16))))
+    assert found.tolist() == [[0, 0, 0], [0, 0, 1], [0, 1, 0], [0, 1, 1]]
