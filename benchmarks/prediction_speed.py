@@ -184,7 +184,7 @@ class Subject:
 
     def ratios(self, row: dict[str, float]) -> dict[str, float]:
         """What the goals are stated in."""
-        network = row["patch_kvox"] * mflop_per_voxel(self.model.network) / 1e3
+        network = row["patch_kvox"] * mflop_per_voxel(self.model.network)  # GFLOP/s
         return {
             "network_over_ceiling": network / row["ceiling_gflops"],
             "densem_over_network": row["densem_kvox"] / row["patch_kvox"],

@@ -147,9 +147,9 @@ def dask_setup(worker):
     import time
     from densem.inference.fusion import Fusion
     original = Fusion.pieces
-    def slow(self, image, window):
+    def slow(self, *given):
         time.sleep(0.05)
-        return original(self, image, window)
+        return original(self, *given)
     Fusion.pieces = slow
 """
 CLIENT = """

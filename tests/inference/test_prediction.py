@@ -193,11 +193,11 @@ def stopped(monkeypatch, tiles, *arguments):
     """A prediction that is interrupted after so many tiles."""
     original, left = Fusion.pieces, [tiles]
 
-    def limited(self, image, window):
+    def limited(self, *given):
         left[0] -= 1
         if left[0] < 0:
             raise KeyboardInterrupt
-        return original(self, image, window)
+        return original(self, *given)
 
     with monkeypatch.context() as patch:
         patch.setattr(Fusion, "pieces", limited)
@@ -309,9 +309,9 @@ from tiny_models import make_model, make_volume, EXACT
 from densem.inference import predict
 from densem.inference.fusion import Fusion
 original = Fusion.pieces
-def slow(self, image, window):
+def slow(self, *given):
     time.sleep(0.03)
-    return original(self, image, window)
+    return original(self, *given)
 Fusion.pieces = slow
 save = ("entropy", "probabilities")
 options = EXACT.model_copy(update=dict(core=(4, 16, 24), save=save, workers={workers}))

@@ -32,9 +32,9 @@ def counted(monkeypatch):
     """How many tiles the network is run on."""
     tiles, original = [], Fusion.pieces
 
-    def counting(self, image, window):
+    def counting(self, image, window, normalize):
         tiles.append(window.core)
-        return original(self, image, window)
+        return original(self, image, window, normalize)
 
     monkeypatch.setattr(Fusion, "pieces", counting)
     return tiles

@@ -20,7 +20,7 @@ def network_of(name, **config):
 
 def streamed(network, window, ends, depth):
     with torch.inference_mode():
-        slabs = [o["semantic"] for o in Stream(ends, depth).outputs(network, window)]
+        slabs = [o["semantic"] for o in Stream(ends).outputs(network, window.split(depth, dim=2))]
     assert max(s.shape[2] for s in slabs) <= depth
     return torch.cat(slabs, dim=2)
 

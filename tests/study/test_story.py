@@ -64,7 +64,18 @@ def test_predicting_without_a_study_gives_the_same_labels(told, tmp_path):
 
 
 def test_a_box_and_a_mask_out_of_the_study(told):
-    arguments = ["--model", "first", "--volume", "eval", "--box", "1:2,:,8:80", "--mask", "eval", "--name", "part"]
+    arguments = [
+        "--model",
+        "first",
+        "--volume",
+        "eval",
+        "--box",
+        "1:2,:,8:80",
+        "--mask",
+        "eval",
+        "--name",
+        "part",
+    ]
     assert run(["predict", str(told), *arguments]) == 0
     whole = open_volume(told / "predictions/first-eval/classes.zarr").read()
     image = open_volume(told / "volumes/eval.zarr").read()

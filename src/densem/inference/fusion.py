@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,7 +24,12 @@ from densem.model import Ensemble, Model
 from densem.networks.geometry import Geometry
 from densem.networks.streaming import Ends, Stream
 
+Normalize = Callable[[np.ndarray], np.ndarray]
 _DIM = {"z": -3, "y": -2, "x": -1}
+
+
+def _as_it_is(image: np.ndarray) -> np.ndarray:
+    return image
 
 
 @dataclass(frozen=True)
@@ -58,12 +63,15 @@ class Fusion:
         """Whether every network can be shown a window slab by slab."""
         return all(streams(n) for n in self.networks)
 
-    def pieces(self, image: np.ndarray, window: Window) -> Iterator[tuple[Box, Tensor]]:
+    def pieces(
+        self, image: np.ndarray, window: Window, normalize: Normalize = _as_it_is
+    ) -> Iterator[tuple[Box, Tensor]]:
         """Class probabilities of a tile's core, in pieces along z.
 
         Args:
-            image: float32 (Z, Y, X), normalised; the window's shape.
+            image: grey values (Z, Y, X), of the window's shape.
             window: says where the core lies.
+            normalize: makes the float32 input of the network of some slices; by default they are it.
 
         Yields:
             Boxes that fill the core, in voxels of the volume, each with float32 (C, Z, Y, X) on the device
@@ -72,9 +80,11 @@ class Fusion:
         Raises:
             InputError: if they are not finite; names the tile.
         """
-        x = torch.from_numpy(image)[None, None].to(self.runtime.device, self.runtime.dtype)
         passes = list(itertools.product(self.networks, self.flips))
-        found = self._one(*passes[0], x, window) if len(passes) == 1 else self._mean(passes, x, window)
+        shown = _Shown(image, normalize, self.runtime)
+        found = (
+            self._one(*passes[0], shown, window) if len(passes) == 1 else self._mean(passes, shown, window)
+        )
         for box, p in _computed(found, self.runtime.device):
             if not bool(torch.isfinite(p.amax())):
                 raise InputError(
@@ -84,12 +94,12 @@ class Fusion:
             yield box, p
 
     def _mean(
-        self, passes: Sequence[tuple[nn.Module, tuple[int, ...]]], x: Tensor, window: Window
+        self, passes: Sequence[tuple[nn.Module, tuple[int, ...]]], shown: _Shown, window: Window
     ) -> Iterator[tuple[Box, Tensor]]:
         """The core as one piece, fused."""
         total: Tensor | None = None
         for network, axes in passes:
-            for box, p in self._one(network, axes, x, window):
+            for box, p in self._one(network, axes, shown, window):
                 if total is None:
                     total = p.new_zeros((p.shape[0], *window.core.shape))
                 total[:, *box.relative_to(window.core).slices] += p
@@ -97,23 +107,39 @@ class Fusion:
         yield window.core, total.div_(len(passes))
 
     def _one(
-        self, network: nn.Module, axes: tuple[int, ...], x: Tensor, window: Window
+        self, network: nn.Module, axes: tuple[int, ...], shown: _Shown, window: Window
     ) -> Iterator[tuple[Box, Tensor]]:
         """What one network makes of the window mirrored along some axes, mirrored back."""
         if not streams(network):
-            logits = network(x.flip(axes) if axes else x)["semantic"][0]
+            logits = network(next(shown.slabs(axes, window.shape[0])))["semantic"][0]
             logits = logits.flip(axes) if axes else logits
             yield window.core, torch.softmax(logits[:, *window.inside].float(), dim=0)
             return
         view = _View.of(window, network, axes)
-        stream = Stream(view.ends, self.runtime.slab(window.shape))
+        slabs = shown.slabs(axes, self.runtime.slab(window.shape))
         z = view.first
-        for outputs in stream.outputs(network, x.flip(axes) if axes else x):
+        for outputs in Stream(view.ends).outputs(network, slabs):
             logits = outputs["semantic"][0]
             z += logits.shape[1]
             box, part = view.place(z - logits.shape[1], logits)
             if box.size:
                 yield box, torch.softmax(part.float(), dim=0)
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """A window as networks are shown it: normalised, in their number format, as much as is asked for."""
+
+    image: np.ndarray
+    normalize: Normalize
+    runtime: Runtime
+
+    def slabs(self, axes: tuple[int, ...], depth: int) -> Iterator[Tensor]:
+        """(1, 1, n, Y, X), n up to `depth`, of the window mirrored along some axes."""
+        image = np.flip(self.image, axes) if axes else self.image
+        for z in range(0, len(image), depth):
+            values = torch.from_numpy(np.ascontiguousarray(self.normalize(image[z : z + depth])))
+            yield values[None, None].to(self.runtime.device, self.runtime.dtype)
 
 
 @dataclass(frozen=True)

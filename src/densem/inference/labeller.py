@@ -88,7 +88,7 @@ class Labeller:
             window = self.tiling.window(core)
             image = window.take(raw, reach)
             if image.min() < image.max():
-                yield from self.fusion.pieces(self.normalize(image), window)
+                yield from self.fusion.pieces(image, window, self.normalize)
 
     def normalize(self, raw: np.ndarray) -> np.ndarray:
         """(grey value - mean) / spread of the volume, float32 (Z, Y, X)."""

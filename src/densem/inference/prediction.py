@@ -51,6 +51,7 @@ class Prediction:
         warnings: what a user should know about the input.
         report: blocks planned, resumed and done.
         seconds: time of this run.
+        overhead: voxels the network was shown for each voxel of the volume; 0 where that is not known.
     """
 
     folder: Path
@@ -58,6 +59,7 @@ class Prediction:
     warnings: tuple[str, ...] = ()
     report: Report | None = None
     seconds: float = 0.0
+    overhead: float = 0.0
 
     def open(self, name: str) -> Volume:
         """One of the other volumes that were written: `confidence`, `entropy`."""
@@ -67,7 +69,8 @@ class Prediction:
         """What to tell a person."""
         voxels = self.classes.box.size
         rate = f", {voxels / self.seconds / 1e3:.0f} thousand a second" if self.seconds > 0 else ""
-        return [f"Labelled {voxels / 1e6:.1f} million voxels in {self.seconds:.0f} s{rate}"]
+        more = f"; {100 * (self.overhead - 1):.0f} % more were read as context" if self.overhead else ""
+        return [f"Labelled {voxels / 1e6:.1f} million voxels in {self.seconds:.0f} s{rate}{more}"]
 
 
 def predict(
@@ -163,7 +166,8 @@ class _Prediction(Prepared):
                 self.finish({**provenance, "warnings": list(found)})
             bulletin.say(state="finished")
         classes = open_volume(self.outputs.path("classes"))
-        return Prediction(self.outputs.folder, classes, found, report, time.monotonic() - start)
+        seconds, overhead = time.monotonic() - start, self.labeller.tiling.overhead
+        return Prediction(self.outputs.folder, classes, found, report, seconds, overhead)
 
     def _do_blocks(self, on_progress: Progress | None) -> Report:
         clear_left_jobs(self.journal)

@@ -22,7 +22,7 @@ it says so by an attribute `streams`.
 from __future__ import annotations
 
 import mmap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 
@@ -51,33 +51,35 @@ class Stream:
 
     Attributes:
         ends: how the window lies in its volume.
-        depth: slices of a slab at the most.
     """
 
-    def __init__(self, ends: Ends, depth: int) -> None:
-        self.ends, self.depth = ends, depth
+    def __init__(self, ends: Ends) -> None:
+        self.ends = ends
         self._order: dict[nn.Module, int] = {}
+        self._depth = 0
         self._ended = 0
         self._kept: dict[_Place, Tensor] = {}
         self._dropped: dict[_Place, int] = {}
         self._buffers: dict[_Place | None, Tensor] = {}
 
-    def outputs(self, network: nn.Module, window: Tensor) -> Iterator[dict[str, Tensor]]:
+    def outputs(self, network: nn.Module, slabs: Iterable[Tensor]) -> Iterator[dict[str, Tensor]]:
         """What the network makes of a window, as slabs of the core's size in y and x.
 
         Args:
             network: one that `streams`.
-            window: (N, 1, Z, Y, X).
+            slabs: (N, 1, n, Y, X) each, which behind each other are the window of Z slices.
 
         Yields:
             Its outputs (N, C, n, Y', X') for the next n slices; n may be 0. In all they are Z slices, less
             the network's context at either end that is not an end of the volume.
         """
-        for z in range(0, window.shape[2], self.depth):
-            yield self._show(network, window[:, :, z : z + self.depth])
-        while self.ends.zeros[1] and self._ended < len(self._order):
-            self._ended += self.depth
-            yield self._show(network, window[:, :, :0])
+        slab = None
+        for slab in slabs:
+            self._depth = max(self._depth, slab.shape[2])
+            yield self._show(network, slab)
+        while slab is not None and self.ends.zeros[1] and self._ended < len(self._order):
+            self._ended += self._depth
+            yield self._show(network, slab[:, :, :0])
 
     def _show(self, network: nn.Module, slab: Tensor) -> dict[str, Tensor]:
         token = _active.set(self)
@@ -97,7 +99,7 @@ class Stream:
         first = layer not in self._order
         place = self._order.setdefault(layer, len(self._order))
         above = _zero(x) if first and self.ends.zeros[0] else self._take((layer, 0))
-        below = _zero(x) if self._ended - self.depth <= place < self._ended else []
+        below = _zero(x) if self._ended - self._depth <= place < self._ended else []
         x = self._stack([*above, x, *below])
         if place >= self._ended:
             self._keep((layer, 0), x[:, :, -2:])
