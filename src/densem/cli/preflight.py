@@ -129,8 +129,8 @@ def _memory(row: dict[str, Any]) -> list[str]:
     card = f"; on the card {size_text(row['card_bytes'])} (measured)" if row["card_bytes"] else ""
     return [
         f"{size_text(row['worker_bytes'])} a worker = process with networks "
-        f"{size_text(row['process_bytes'])} + window {size_text(row['window_bytes'])} (both measured) + block arrays "
-        f"{size_text(row['block_bytes'])} (calculated){card}",
+        f"{size_text(row['process_bytes'])} + window {size_text(row['window_bytes'])} "
+        f"(both measured) + block arrays {size_text(row['block_bytes'])} (calculated){card}",
         f"{size_text(row['free_bytes'])} free here",
     ]
 

@@ -15,7 +15,7 @@ from densem.inference.measurement import Measurement
 from densem.inference.prepared import Prepared
 
 RULE = 8
-"""Bytes of a block's voxel, and for each class where probabilities are written, that `predict` reckons with."""
+"""Bytes of a block's voxel (and as many for each class of probabilities) that `predict` reckons with."""
 SHARE = 0.8
 """Of the free memory, that `predict` lets a block take."""
 
@@ -105,7 +105,7 @@ class Blocks:
         return max(counted, math.prod(block) * RULE * (1 + self.channels))
 
     def largest_within(self, block: Triple, room: float) -> Triple | None:
-        """The block of most voxels, no longer on any side than this one, that takes no more than `room` bytes."""
+        """The block of most voxels, on no side longer than this one, that takes at most `room` bytes."""
         counts = Grid(triple(min(b, n) for b, n in zip(block, self.shape, strict=True)), self.shard).counts
         best: tuple[int, int, Triple] | None = None
         for z in range(1, counts[0] + 1):

@@ -1,4 +1,4 @@
-"""Place: where a prediction is measured before it begins: in the middle, or where there is an image at all."""
+"""Place: where a prediction is measured before it begins: the middle, or where there is an image at all."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Preflight: what a prediction will cost, and whether it fits, before any of it is done.
 
-1. The prediction is prepared as it would be to run: whatever that refuses is refused here with the same words.
+1. The prediction is prepared as it would be to run: what that refuses is refused here with the same words.
 2. Disk and files are counted, one window is measured on this machine, and both are scaled to the volume.
 3. What does not fit is said with what was expected, what was found and the smallest change that would fit.
 
@@ -99,8 +99,8 @@ class Preflight:
             "files": self._file_facts(),
             "memory": {**asdict(self.memory), "worker_bytes": self.memory.worker, "workers": self.workers,
                        "free_bytes": self.room.memory},
-            "measured": {**asdict(self.measured), "box": str(self.place.core), "constant": self.place.constant,
-                         "read_seconds": self.place.read_seconds},
+            "measured": {**asdict(self.measured), "box": str(self.place.core),
+                         "constant": self.place.constant, "read_seconds": self.place.read_seconds},
             "time": self._time_facts(),
             "engine": self._engine_facts(),
             "notes": list(self.notes),
@@ -127,7 +127,7 @@ class Preflight:
             "window": list(tiling.window(self.place.core).shape),
             "count": len(tiling.grid),
             "voxels_run_per_voxel": tiling.overhead,
-            "run_more_than_once": 1 - 1 / max(1.0, tiling.overhead),
+            "context_share": 1 - 1 / max(1.0, tiling.overhead),
         }
 
     def _block_facts(self) -> dict[str, Any]:
@@ -239,11 +239,8 @@ class _Plan:
     def outputs(self) -> tuple[Outputs, ...]:
         """All that is on disk at the same time: at the model's voxel size, and on the volume's own grid."""
         staged = self.prepared.outputs
-        return (
-            (staged, replace(staged, folder=self.folder, shape=self.volume.shape))
-            if self.resampled
-            else (staged,)
-        )
+        own = replace(staged, folder=self.folder, shape=self.volume.shape)
+        return (staged, own) if self.resampled else (staged,)
 
     def footprints(self) -> dict[str, Footprint]:
         """Of each output."""
@@ -368,8 +365,8 @@ def _place_notes(place: Place) -> list[str]:
     if not place.constant:
         return []
     return [
-        f"the measured window holds a single value, as did all {place.looked} places looked at: compression is "
-        "that of such a place, and the expected disk space may be far too small"
+        f"the measured window holds a single value, as did all {place.looked} places looked at: compression "
+        "is that of such a place, and the expected disk space may be far too small"
     ]
 
 
@@ -379,7 +376,7 @@ def _machine_notes(found: Preflight) -> list[str]:
     if found.measured.device.startswith("cpu") and share < 0.75:
         lines.append(
             f"this machine was busy: the measurement had {share:.0%} of the processor time its "
-            f"{found.measured.threads} threads could use; on an idle machine it is faster"
+            f"{found.measured.threads} threads could use; idle, it may need as little as {share:.0%} of the times said"
         )
     options = found.prepared.options
     if options.engine == "local" and options.workers > 1 and found.measured.device.startswith("cpu"):
@@ -395,8 +392,8 @@ def _engine_notes(found: Preflight) -> list[str]:
     if options.engine == "local":
         return []
     lines = [
-        f"measured on this machine ({measured.device}, {measured.precision}, {measured.threads} threads), not "
-        f"on a worker of the {options.engine} engine, which may be faster or slower"
+        f"measured on this machine ({measured.device}, {measured.precision}, {measured.threads} threads), "
+        f"not on a worker of the {options.engine} engine, which may be faster or slower"
     ]
     if limits is not None and limits.gpus and measured.device.startswith("cpu"):
         lines.append(
