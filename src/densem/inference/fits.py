@@ -10,12 +10,12 @@ from pathlib import Path
 
 import psutil
 
-from densem.blocks import Triple, triple
+from densem.blocks import Grid, Triple, triple
 from densem.inference.footprint import Footprint
 from densem.inference.job_limits import JobLimits, as_memory, as_slurm_time
 from densem.inference.machine import Memory
 from densem.inference.measurement import Measurement
-from densem.inference.memory_needs import SHARE, Blocks, MemoryNeeds
+from densem.inference.memory_needs import SHARE, Blocks, MemoryNeeds, largest_block
 from densem.inference.prepared import Prepared
 from densem.inference.quantities import count_text, size_text, time_text
 from densem.inference.workload import Times
@@ -187,8 +187,9 @@ def _job_time(needs: Needs, limits: JobLimits, measured: Measurement) -> str:
     """Only where this machine and the jobs have the same kind of device; else times say nothing."""
     if needs.times.block <= limits.seconds or bool(limits.gpus) == measured.device.startswith("cpu"):
         return ""
-    windows = limits.seconds / needs.times.block * math.prod(needs.block)
-    block = _of_voxels(needs, windows)
+    shards = Grid(needs.prepared.blocks.shape, needs.prepared.outputs.layout.shard)
+    seconds = _block_seconds(needs, measured)
+    block = largest_block(shards, needs.block, lambda b: seconds(b) <= limits.seconds)
     smaller = "" if block is None else f", or --block {_words(block)}"
     return (
         f"slurm.toml: expected a job to last for one block, {time_text(needs.times.block)} as measured here, "
@@ -197,11 +198,16 @@ def _job_time(needs: Needs, limits: JobLimits, measured: Measurement) -> str:
     )
 
 
-def _of_voxels(needs: Needs, voxels: float) -> Triple | None:
-    """The block of whole shards that comes nearest to so many voxels from below."""
-    blocks = Blocks.of(needs.prepared)
-    plain = Blocks(blocks.shape, blocks.shard, (0, 0, 0), 0, 0, 0)
-    return plain.largest_within(needs.block, 8 * voxels)
+def _block_seconds(needs: Needs, measured: Measurement) -> Callable[[Triple], float]:
+    """Seconds of a block of any shape: its windows, and its voxels at the rate of the block there is."""
+    core = needs.prepared.labeller.tiling.core
+
+    def windows(block: Triple) -> float:
+        count = math.prod(-(-b // c) for b, c in zip(block, core, strict=True))
+        return count * measured.window_seconds
+
+    rest = (needs.times.block - windows(needs.block)) / math.prod(needs.block)
+    return lambda block: windows(block) + rest * math.prod(block)
 
 
 def _words(sides: Triple) -> str:

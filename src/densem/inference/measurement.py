@@ -64,6 +64,8 @@ class Crop:
     def __getitem__(self, key: Any) -> np.ndarray:
         """The voxels of three slices inside the box."""
         span = Box(triple(k.start for k in key), triple(k.stop for k in key))
+        if not self.box.contains(span):
+            raise IndexError(f"of this volume only {self.box} is there")
         return self.block[span.relative_to(self.box).slices]
 
 
@@ -91,7 +93,7 @@ class Probe:
     options: PredictOptions
     threads: int
     chunk: Triple
-    seconds: float = SECONDS
+    seconds: float
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ The first two are measured; threads of one process share the first.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from densem.blocks import Grid, Triple, triple
@@ -106,26 +107,41 @@ class Blocks:
 
     def largest_within(self, block: Triple, room: float) -> Triple | None:
         """The block of most voxels, on no side longer than this one, that takes at most `room` bytes."""
-        counts = Grid(triple(min(b, n) for b, n in zip(block, self.shape, strict=True)), self.shard).counts
-        best: tuple[int, int, Triple] | None = None
-        for z in range(1, counts[0] + 1):
-            for y in range(1, counts[1] + 1):
-                x = self._longest((z, y), counts[2], room)
-                if x:
-                    found = triple(n * s for n, s in zip((z, y, x), self.shard, strict=True))
-                    best = max(best or (0, 0, found), (math.prod(found), -max(found), found))
-        return None if best is None else best[2]
+        return largest_block(Grid(self.shape, self.shard), block, lambda b: self.size(b) <= room)
 
-    def _longest(self, start: tuple[int, int], most: int, room: float) -> int:
-        """How many shards along x fit, by bisection."""
-        low, high = 0, most
-        while low < high:
-            middle = (low + high + 1) // 2
-            block = triple(
-                min(n * s, side) for n, s, side in zip((*start, middle), self.shard, self.shape, strict=True)
-            )
-            low, high = (middle, high) if self.size(block) <= room else (low, middle - 1)
-        return low
+
+def largest_block(shards: Grid, most: Triple, fits: Callable[[Triple], bool]) -> Triple | None:
+    """The block of whole shards with most voxels that fits; None where not even one shard does.
+
+    Args:
+        shards: of the volume.
+        most: longest sides.
+        fits: whether a block of a shape fits; if one does, so do smaller ones.
+    """
+    counts = Grid(triple(min(b, n) for b, n in zip(most, shards.shape, strict=True)), shards.cell).counts
+    best: tuple[int, int, Triple] | None = None
+    for z in range(1, counts[0] + 1):
+        for y in range(1, counts[1] + 1):
+            x = _longest(shards, (z, y), counts[2], fits)
+            if x:
+                sides = _sides(shards, (z, y, x))
+                found = triple(n * s for n, s in zip((z, y, x), shards.cell, strict=True))
+                best = max(best or (0, 0, found), (math.prod(sides), -max(sides), found))
+    return None if best is None else best[2]
+
+
+def _longest(shards: Grid, start: tuple[int, int], most: int, fits: Callable[[Triple], bool]) -> int:
+    """How many shards along x fit, by bisection."""
+    low, high = 0, most
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if fits(_sides(shards, (*start, middle))) else (low, middle - 1)
+    return low
+
+
+def _sides(shards: Grid, counts: Triple) -> Triple:
+    """Shape of a block of so many shards, within the volume."""
+    return triple(min(c * s, n) for c, s, n in zip(counts, shards.cell, shards.shape, strict=True))
 
 
 def _fused(prepared: Prepared) -> int:

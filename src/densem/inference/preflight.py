@@ -25,7 +25,7 @@ from densem.inference.footprint import Footprint, levels_of
 from densem.inference.job import check_reachable
 from densem.inference.job_limits import JobLimits
 from densem.inference.labeller import TOLERANCE, check_sizes, same_size
-from densem.inference.measurement import Measurement, Probe, measure
+from densem.inference.measurement import SECONDS, Measurement, Probe, measure
 from densem.inference.memory_needs import MemoryNeeds
 from densem.inference.options import PredictOptions
 from densem.inference.outputs import Outputs
@@ -331,7 +331,7 @@ def _probe(prepared: Prepared, place: Place, limits: JobLimits | None) -> Probe:
     labeller = prepared.labeller
     return Probe(
         prepared.ensemble, place.crop(labeller.volume), labeller.intensity, labeller.tiling, place.core, here,
-        prepared.threads, prepared.outputs.layout.chunk,
+        prepared.threads, prepared.outputs.layout.chunk, SECONDS,
     )  # fmt: skip
 
 
@@ -375,8 +375,9 @@ def _machine_notes(found: Preflight) -> list[str]:
     share = found.measured.share_of_processor
     if found.measured.device.startswith("cpu") and share < 0.75:
         lines.append(
-            f"this machine was busy: the measurement had {share:.0%} of the processor time its "
-            f"{found.measured.threads} threads could use; idle, it may need as little as {share:.0%} of the times said"
+            f"this machine was busy: the measurement had {share:.0%} of the processor time that its "
+            f"{found.measured.threads} threads could use; left alone it may need as little as {share:.0%} "
+            "of the times said"
         )
     options = found.prepared.options
     if options.engine == "local" and options.workers > 1 and found.measured.device.startswith("cpu"):
