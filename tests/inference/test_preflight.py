@@ -3,6 +3,7 @@
 The window is measured in this process but for one test: a fresh one takes seconds to load torch.
 """
 
+import importlib
 import json
 import os
 
@@ -17,7 +18,7 @@ from densem.inference.measurement import Measurement, Timing, measure_here
 from densem.model import Ensemble
 from densem.volumes import Layout, ome_zarr
 
-module = __import__("importlib").import_module("densem.inference.preflight")
+module = importlib.import_module("densem.inference.preflight")
 TILED = EXACT.model_copy(update={"core": (4, 16, 24), "threads": 1})  # shards of 4 x 32 x 48
 ALL = TILED.model_copy(update={"save": ("entropy", "probabilities")})
 GB = 10**9

@@ -9,6 +9,7 @@ Nothing is written, and no job of a cluster is started.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -39,6 +40,7 @@ from densem.model import Ensemble, Model
 from densem.volumes import Intensity, Volume
 from densem.volumes.intensity import measure_intensity
 
+_log = logging.getLogger(__name__)
 FLEETS = (1, 8, 64)
 """Numbers of workers for which the time is said."""
 
@@ -303,6 +305,7 @@ def _workload(prepared: Prepared) -> Workload:
 def _complete(plan: _Plan, limits: JobLimits | None) -> Preflight:
     prepared, options = plan.prepared, plan.prepared.options
     place = Place.find(prepared.labeller)
+    _log.info("Measuring one window on this machine; for a large network this takes up to a minute")
     measured = measure(_probe(prepared, place, limits))
     footprints = plan.footprints()
     memory = MemoryNeeds.of(prepared, measured)
