@@ -10,7 +10,7 @@ from densem.inference.footprint import Footprint, Level, levels_of
 from densem.inference.outputs import layout_for
 from densem.volumes import Layout
 
-OPTIONS = EXACT.model_copy(update={"core": (4, 16, 24), "save": ("entropy", "probabilities")})
+OPTIONS = EXACT.model_copy(update={"core": (4, 20, 72), "save": ("entropy", "probabilities")})
 SHAPE = (6, 40, 530)  # two coarser levels: of 265 and of 133 voxels along x
 
 
@@ -49,7 +49,7 @@ def written(tmp_path_factory):
     ("name", "levels"), [("classes", 3), ("confidence", 3), ("entropy", 3), ("probabilities", 1)]
 )
 def test_equals_what_is_written(written, name, levels):
-    found = levels_of(name, SHAPE, layout_for((4, 16, 24), SHAPE), VOXEL_SIZE, 4)
+    found = levels_of(name, SHAPE, layout_for((4, 20, 72), SHAPE), VOXEL_SIZE, 4)
     assert len(found) == levels
     expected = Footprint.of(found)
     walked = list(os.walk(written / f"{name}.zarr"))

@@ -383,7 +383,7 @@ def test_blocks_that_waste_a_job_are_said(model, slurm, tmp_path, faked):
     volume, options, _ = slurm
     faked(window_seconds=600.0)  # 4 windows: 40 min of an hour
     notes = preflight(model, volume, tmp_path / "p", options).notes
-    assert any(n.startswith("a job of 60 min does 1 blocks of 40 min") for n in notes)
+    assert any(n.startswith("a job of 60 min has time for 1.5 blocks of 40 min") for n in notes)
 
 
 def test_dask_is_not_asked(model, volume, tmp_path, faked):

@@ -404,10 +404,11 @@ def _engine_notes(found: Preflight) -> list[str]:
             "jobs have a GPU and this machine has none: times are a processor's, far longer than theirs; run "
             "--dry-run on a machine with such a GPU"
         )
-    if limits is not None and 1 <= limits.seconds / max(1e-9, found.times.block) < 3:
+    blocks = limits.seconds / max(1e-9, found.times.block) if limits is not None else 0.0
+    if limits is not None and 1 <= blocks < 3:
         lines.append(
-            f"a job of {time_text(limits.seconds)} does {int(limits.seconds / found.times.block)} blocks of "
-            f"{time_text(found.times.block)}: what is begun after them is lost; a longer time or a smaller "
-            "--block wastes less"
+            f"a job of {time_text(limits.seconds)} has time for {blocks:.1f} blocks of "
+            f"{time_text(found.times.block)}: one that is begun and not finished is lost; a longer time in "
+            "slurm.toml wastes less"
         )
     return lines
