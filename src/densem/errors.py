@@ -15,6 +15,10 @@ class InputError(DensemError, ValueError):
     """A value, file or array that cannot be what was asked for."""
 
 
+class EmptyError(InputError):
+    """An image that holds a single value wherever it was looked at."""
+
+
 class FormatError(InputError):
     """A file that is empty, truncated, corrupt, or not of the format its name says."""
 

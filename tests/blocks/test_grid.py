@@ -43,3 +43,9 @@ def test_an_empty_grid_and_wrong_ones():
         ValueError, match=r"a grid needs positive cells, found cell \(0, 4, 3\) in shape \(5, 4, 7\)"
     ):
         Grid((5, 4, 7), (0, 4, 3))
+
+
+def test_whole_cells_around_a_box():
+    grid = Grid((9, 50, 70), (4, 16, 24))
+    assert grid.covering(Box((3, 16, 25), (5, 32, 26))) == Box((0, 16, 24), (8, 32, 48))
+    assert grid.covering(Box((8, 40, 0), (9, 50, 70))) == Box((8, 32, 0), (9, 50, 70))

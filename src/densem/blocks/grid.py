@@ -44,6 +44,13 @@ class Grid:
         """The boxes in C order."""
         return (self.box(i) for i in range(len(self)))
 
+    def covering(self, box: Box) -> Box:
+        """The smallest box of whole cells that holds `box`, clipped to the volume."""
+        inside = box.clip(Box.of_shape(self.shape))
+        start = triple(a // c * c for a, c in zip(inside.start, self.cell, strict=True))
+        stop = triple(-(-b // c) * c for b, c in zip(inside.stop, self.cell, strict=True))
+        return Box(start, stop).clip(Box.of_shape(self.shape))
+
     def within(self, box: Box) -> Iterator[Box]:
         """The boxes that meet `box`, in C order."""
         _, ny, nx = self.counts

@@ -146,9 +146,21 @@ def predict(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Start anew where a prediction is there.")
     ] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Say what it would cost and whether it fits; nothing is written."),
+    ] = False,
+    json: Annotated[bool, typer.Option("--json", help="With --dry-run: as JSON.")] = False,
 ) -> None:
     """Label a volume; interrupted, the same command goes on where it stopped."""
-    from densem.study.prediction import PredictRequest, predict_file, predict_volume
+    from densem.cli.preflight import show_preflight
+    from densem.study.prediction import (
+        PredictRequest,
+        predict_file,
+        predict_volume,
+        preflight_file,
+        preflight_volume,
+    )
 
     if not model:
         raise InputError("densem predict: give --model NAME (or a model folder); repeated, an ensemble")
@@ -157,12 +169,24 @@ def predict(
         precision=precision, device=device, workers=workers, block=block, overwrite=overwrite,
         engine=engine, scheduler=scheduler, threads=threads, stall=stall, box=box, mask=mask,
     )  # fmt: skip
+    if input_ is None and (study is None or volume is None):
+        raise InputError("densem predict: give STUDY and --volume NAME, or --input FILE.zarr")
+    if json and not dry_run:
+        raise InputError("densem predict: --json says what --dry-run finds; give both, or neither")
+    if dry_run:
+        if input_ is not None:
+            show_preflight(preflight_file(input_, output, voxel_size, request, study), json)
+        else:
+            assert study is not None
+            assert volume is not None
+            show_preflight(preflight_volume(study, volume, name, request), json)
+        return
     with bar("Predicting") as progress:
         if input_ is not None:
             lines = predict_file(input_, output, voxel_size, request, progress, study)
-        elif study is None or volume is None:
-            raise InputError("densem predict: give STUDY and --volume NAME, or --input FILE.zarr")
         else:
+            assert study is not None
+            assert volume is not None
             lines = predict_volume(study, volume, name, request, progress)
     for line in lines:
         typer.echo(line)

@@ -119,7 +119,7 @@ def _predict_resampled(
     provenance: dict[str, Any],
 ) -> Prediction:
     """Predict on the model's grid in a folder of its own, then bring the labels back block by block."""
-    _refuse_finished(folder, options)
+    refuse_finished(folder, options)
     if options.box is not None:
         raise ConfigError(
             "--box counts the volume's own voxels, which --resample replaces: give the region as a --mask"
@@ -156,7 +156,7 @@ class _Prediction(Prepared):
         found = compare(self.labeller.volume.name, self.labeller.intensity, self.ensemble.fingerprint)
         for text in found:
             warnings.warn(text, DensemWarning, stacklevel=3)
-        _refuse_finished(self.outputs.folder, self.options)
+        refuse_finished(self.outputs.folder, self.options)
         self.outputs.check_disk(self._missing_share())
         with self.journal.lock():
             report = self._do_blocks(on_progress)
@@ -287,7 +287,12 @@ def _announce(engine: str, dashboard: str, folder: Path) -> None:
     _log.info("How it is getting on:  densem status %s", folder)
 
 
-def _refuse_finished(folder: Path, options: PredictOptions) -> None:
+def refuse_finished(folder: Path, options: PredictOptions) -> None:
+    """Refuse to write over a finished prediction unasked.
+
+    Raises:
+        ExistsError: if one lies there and `overwrite` is not set.
+    """
     if is_finished(folder) and not options.overwrite:
         raise ExistsError(
             f"{folder}: a prediction lies there already; give another name or --overwrite to replace it"

@@ -45,28 +45,19 @@ def predict_volume(
 ) -> list[str]:
     """Label a volume of a study and note in study.toml who was made from what."""
     from densem.inference import predict
-    from densem.model import Ensemble
 
     study = Study.open(folder)
-    ensemble = Ensemble([_model(study, m) for m in request.models])
-    image = study.image(volume)
-    name = check_name(name or f"{ensemble.name}-{volume}", "prediction")
-    target = study.prediction_folder(name)
-    known = study.manifest.predictions.get(name)
-    if known and known.volume != volume and not request.overwrite:
-        raise ExistsError(
-            f"study {study.name}: prediction {name!r} is of volume {known.volume!r}; "
-            "give another --name or --overwrite"
-        )
+    asked = _of_study(study, volume, name, request)
+    ensemble, image, target = asked.ensemble, asked.image, asked.target
     provenance = study.provenance("densem predict", models=list(request.models), volume=volume)
-    result = predict(ensemble, image, target, _options(request, folder), progress, provenance)
+    result = predict(ensemble, image, target, asked.options, progress, provenance)
     with locked(study.path) as manifest:
-        manifest.predictions[name] = PredictionEntry(
+        manifest.predictions[asked.name] = PredictionEntry(
             models=list(request.models), model_id=ensemble.id, volume=volume, volume_id=image.id
         )
-    lines = [*_said(result), f"Prediction {name}: {target}"]
+    lines = [*_said(result), f"Prediction {asked.name}: {target}"]
     if study.labels(volume) is not None:
-        lines.append(f"Next: densem evaluate {folder} --prediction {name}")
+        lines.append(f"Next: densem evaluate {folder} --prediction {asked.name}")
     return lines
 
 
@@ -80,15 +71,76 @@ def predict_file(
 ) -> list[str]:
     """Label an OME-Zarr or Zarr volume that belongs to no study."""
     from densem.inference import predict
+
+    asked = _of_file(path, output, voxel_size_nm, request, study)
+    facts: dict[str, Any] = {"command": "densem predict", "densem": __version__, "input": path.name}
+    result = predict(asked.ensemble, asked.image, asked.target, asked.options, progress, facts)
+    return [*_said(result), f"Prediction: {asked.target}"]
+
+
+def preflight_volume(folder: Path, volume: str, name: str | None, request: PredictRequest) -> Any:
+    """What `predict_volume` would cost (`densem.inference.Preflight`); changes nothing."""
+    from densem.inference import preflight
+
+    asked = _of_study(Study.open(folder), volume, name, request)
+    return preflight(asked.ensemble, asked.image, asked.target, asked.options)
+
+
+def preflight_file(
+    path: Path,
+    output: Path | None,
+    voxel_size_nm: tuple[float, float, float] | None,
+    request: PredictRequest,
+    study: Path | None = None,
+) -> Any:
+    """What `predict_file` would cost (`densem.inference.Preflight`); writes nothing."""
+    from densem.inference import preflight
+
+    asked = _of_file(path, output, voxel_size_nm, request, study)
+    return preflight(asked.ensemble, asked.image, asked.target, asked.options)
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What a request means: models, image, where to, and how."""
+
+    ensemble: Any
+    image: Volume
+    target: Path
+    options: Any
+    name: str = ""
+
+
+def _of_study(study: Study, volume: str, name: str | None, request: PredictRequest) -> _Asked:
+    from densem.model import Ensemble
+
+    ensemble = Ensemble([_model(study, m) for m in request.models])
+    image = study.image(volume)
+    name = check_name(name or f"{ensemble.name}-{volume}", "prediction")
+    known = study.manifest.predictions.get(name)
+    if known and known.volume != volume and not request.overwrite:
+        raise ExistsError(
+            f"study {study.name}: prediction {name!r} is of volume {known.volume!r}; "
+            "give another --name or --overwrite"
+        )
+    target = study.prediction_folder(name)
+    return _Asked(ensemble, image, target, _options(request, study.folder), name)
+
+
+def _of_file(
+    path: Path,
+    output: Path | None,
+    voxel_size_nm: tuple[float, float, float] | None,
+    request: PredictRequest,
+    study: Path | None,
+) -> _Asked:
     from densem.model import Ensemble, Model
 
     home = Study.open(study) if study is not None else None
     ensemble = Ensemble([_model(home, m) if home else Model.load(m) for m in request.models])
     image: Volume = open_volume(path, voxel_size_nm=voxel_size_nm)
     target = output or path.with_name(f"{path.name.removesuffix('.zarr')}-{ensemble.name}")
-    facts: dict[str, Any] = {"command": "densem predict", "densem": __version__, "input": path.name}
-    result = predict(ensemble, image, target, _options(request, study), progress, facts)
-    return [*_said(result), f"Prediction: {target}"]
+    return _Asked(ensemble, image, target, _options(request, study))
 
 
 def _model(study: Study, word: str) -> Any:

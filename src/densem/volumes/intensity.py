@@ -14,7 +14,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from densem.blocks import Box, Grid, Triple, triple
-from densem.errors import InputError
+from densem.errors import EmptyError, InputError
 from densem.volumes.volume import Intensity, Volume
 
 BLOCK: Triple = (8, 128, 128)
@@ -32,13 +32,14 @@ def measure_intensity(volume: Volume, seed: int = 0) -> Intensity:
         seed: which blocks are drawn; the same seed gives the same numbers.
 
     Raises:
-        InputError: if a voxel is not finite, or all that were drawn have one value.
+        InputError: if a voxel is not finite.
+        EmptyError: if all that were drawn have one value.
     """
     padding = _padding_values(volume)
     sample, curvature = _gather(volume, padding, seed)
     if sample.size == 0 or sample.min() == sample.max():
         value = f"{sample[0]:g}" if sample.size else "that of the padding"
-        raise InputError(
+        raise EmptyError(
             f"{volume.path or volume.name}: expected an image, found one value ({value}) in every sampled "
             "voxel; check that this is the right file"
         )
