@@ -4,6 +4,7 @@ The tests that need Slurm want nodes on this host's loopback interface; they tak
 leave no job behind. On a very busy machine a job may start later than is waited for.
 """
 
+import math
 import os
 import shlex
 import signal
@@ -36,6 +37,20 @@ GRID = Grid((5, 9, 14), (2, 4, 5))  # 27 blocks
 
 
 # ---- settings --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("3h50m", 13800), ("1.5h", 5400), ("2d1s", 172801), (None, math.inf)]
+)
+def test_lifetimes(text, seconds):
+    settings = SlurmSettings(memory="2GB", cores=1, time="5:00", lifetime=text)
+    assert settings.lifetime_seconds == seconds
+
+
+def test_a_lifetime_that_is_none_is_refused(tmp_path):
+    (tmp_path / "slurm.toml").write_text(SMALL + 'lifetime = "soon"\n')
+    with pytest.raises(ConfigError, match=r"wrong entry lifetime = 'soon'.*3h50m"):
+        SlurmSettings.read(tmp_path / "slurm.toml")
 
 
 def test_a_whole_file(tmp_path):
@@ -115,7 +130,7 @@ def test_the_job_script_asks_for_what_the_settings_say(tmp_path, monkeypatch):
     command = shlex.split(script[-1])
     assert command[:2] == ["exec", sys.executable]
     assert command[command.index("--nthreads") + 1] == "1"
-    assert command[command.index("--lifetime") + 1] == "55m"
+    assert command[command.index("--lifetime") + 1] == "3300s"
 
 
 def _parsed(text):

@@ -1,5 +1,3 @@
-import math
-
 import pytest
 
 from densem.blocks.slurm import SlurmSettings
@@ -7,7 +5,6 @@ from densem.inference.job_limits import (
     JobLimits,
     as_memory,
     as_slurm_time,
-    lifetime_seconds,
     memory_bytes,
     slurm_seconds,
 )
@@ -34,12 +31,6 @@ def test_times_as_slurm_reads_them(text, seconds):
 )
 def test_memory(text, size):
     assert memory_bytes(text) == size
-
-
-def test_lifetimes():
-    assert lifetime_seconds("3h50m") == 13800
-    assert lifetime_seconds("55m") == 3300
-    assert lifetime_seconds("soon") == math.inf
 
 
 def test_the_shorter_of_time_and_lifetime_counts():

@@ -11,7 +11,9 @@ from __future__ import annotations
 import getpass
 import hashlib
 import logging
+import math
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -38,6 +40,8 @@ DEATH_SECONDS = 60
 """A job that finds no scheduler for so long ends itself."""
 EXAMPLE = ('partition = "main"', 'time = "4:00:00"', 'memory = "16GB"', "cores = 4", "jobs = 8")
 _TIME = r"^(\d+-\d+(:\d+){0,2}|\d+(:\d+){0,2})$"
+_LIFETIME = r"^(\d+(\.\d+)?[dhms])+$"
+_SECONDS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0}
 _log = logging.getLogger(__name__)
 
 
@@ -57,9 +61,17 @@ class SlurmSettings(BaseModel):
     prologue: list[str] = Field(default=[], description='shell lines before the worker: ["module load x"]')
     interface: str | None = Field(default=None, description='network of scheduler and jobs, such as "ib0"')
     lifetime: str | None = Field(
-        default=None, description='a job ends itself after this and is replaced, such as "3h50m"'
+        default=None,
+        pattern=_LIFETIME,
+        description='a job ends itself after this and is replaced, such as "3h50m"',
     )
     python: str | None = Field(default=None, description="Python on the nodes; the one running densem")
+
+    @property
+    def lifetime_seconds(self) -> float:
+        """Seconds after which a job ends itself; infinite where it does not."""
+        parts = re.findall(r"([\d.]+)([dhms])", self.lifetime or "")
+        return sum(float(n) * _SECONDS[u] for n, u in parts) if parts else math.inf
 
     @classmethod
     def read(cls, path: Path) -> SlurmSettings:
@@ -230,7 +242,7 @@ def _cluster(settings: SlurmSettings, jobs: Jobs) -> Any:
             return job
 
     gpus = [f"--gres=gpu:{settings.gpus}"] if settings.gpus else []
-    lifetime = ["--lifetime", settings.lifetime] if settings.lifetime else []
+    lifetime = ["--lifetime", f"{settings.lifetime_seconds:.0f}s"] if settings.lifetime else []
     return SLURMCluster(
         job_cls=NotedJob,
         job_name=jobs.name,

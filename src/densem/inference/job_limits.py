@@ -1,7 +1,7 @@
 """Job limits: memory and time of a Slurm job, as numbers.
 
-Slurm's times are `minutes`, `minutes:seconds`, `hours:minutes:seconds`, `days-hours[:minutes[:seconds]]`; a
-lifetime is `3h50m`; memory is `16GB` (powers of 1000) or `16GiB` (of 1024).
+Slurm's times are `minutes`, `minutes:seconds`, `hours:minutes:seconds`, `days-hours[:minutes[:seconds]]`;
+memory is `16GB` (powers of 1000) or `16GiB` (of 1024).
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 from densem.blocks.slurm import SlurmSettings
 
-_SECONDS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0}
 STEP = 600
 
 
@@ -37,9 +36,7 @@ class JobLimits:
     @classmethod
     def of(cls, settings: SlurmSettings) -> JobLimits:
         """Of a slurm.toml."""
-        seconds = slurm_seconds(settings.time)
-        if settings.lifetime:
-            seconds = min(seconds, lifetime_seconds(settings.lifetime))
+        seconds = min(slurm_seconds(settings.time), settings.lifetime_seconds)
         return cls(memory_bytes(settings.memory), seconds, settings.jobs, settings.gpus, settings.cores)
 
 
@@ -61,12 +58,6 @@ def slurm_seconds(text: str) -> float:
     else:
         hours, (minutes, seconds) = 0, [*parts, 0][:2]
     return float(((int(days or 0) * 24 + hours) * 60 + minutes) * 60 + seconds)
-
-
-def lifetime_seconds(text: str) -> float:
-    """Seconds of such as `3h50m`; infinite where it cannot be understood."""
-    parts = re.findall(r"([\d.]+) ?([dhms])", text)
-    return sum(float(n) * _SECONDS[u] for n, u in parts) if parts else math.inf
 
 
 def as_slurm_time(seconds: float) -> str:
