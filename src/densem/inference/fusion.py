@@ -18,11 +18,10 @@ from torch import Tensor, nn
 
 from densem.blocks import Box
 from densem.errors import ConfigError, InputError
-from densem.inference.runtime import Runtime
+from densem.inference.runtime import Ready, Runtime
 from densem.inference.tiles import Window
 from densem.model import Ensemble, Model
-from densem.networks.geometry import Geometry
-from densem.networks.streaming import Ends, Stream
+from densem.networks.streaming import Ends
 
 _DIM = {"z": -3, "y": -2, "x": -1}
 
@@ -37,7 +36,7 @@ class Fusion:
         runtime: device and number format.
     """
 
-    networks: tuple[nn.Module, ...]
+    networks: tuple[Ready, ...]
     flips: tuple[tuple[int, ...], ...]
     runtime: Runtime
 
@@ -56,7 +55,7 @@ class Fusion:
     @property
     def streams(self) -> bool:
         """Whether every network can be shown a window slab by slab."""
-        return all(streams(n) for n in self.networks)
+        return all(n.streams for n in self.networks)
 
     def pieces(self, image: np.ndarray, window: Window) -> Iterator[tuple[Box, Tensor]]:
         """Class probabilities of a tile's core, in pieces along z.
@@ -84,7 +83,7 @@ class Fusion:
             yield box, p
 
     def _mean(
-        self, passes: Sequence[tuple[nn.Module, tuple[int, ...]]], x: Tensor, window: Window
+        self, passes: Sequence[tuple[Ready, tuple[int, ...]]], x: Tensor, window: Window
     ) -> Iterator[tuple[Box, Tensor]]:
         """The core as one piece, fused."""
         total: Tensor | None = None
@@ -97,19 +96,18 @@ class Fusion:
         yield window.core, total.div_(len(passes))
 
     def _one(
-        self, network: nn.Module, axes: tuple[int, ...], x: Tensor, window: Window
+        self, network: Ready, axes: tuple[int, ...], x: Tensor, window: Window
     ) -> Iterator[tuple[Box, Tensor]]:
         """What one network makes of the window mirrored along some axes, mirrored back."""
-        if not streams(network):
-            logits = network(x.flip(axes) if axes else x)["semantic"][0]
+        x = x.flip(axes) if axes else x
+        if not network.streams:
+            logits = network.whole(x)
             logits = logits.flip(axes) if axes else logits
             yield window.core, torch.softmax(logits[:, *window.inside].float(), dim=0)
             return
         view = _View.of(window, network, axes)
-        stream = Stream(view.ends, self.runtime.slab(window.shape))
         z = view.first
-        for outputs in stream.outputs(network, x.flip(axes) if axes else x):
-            logits = outputs["semantic"][0]
+        for logits in network.slabs(x, view.ends):
             z += logits.shape[1]
             box, part = view.place(z - logits.shape[1], logits)
             if box.size:
@@ -126,8 +124,8 @@ class _View:
     first: int
 
     @classmethod
-    def of(cls, window: Window, network: nn.Module, axes: tuple[int, ...]) -> _View:
-        needed = geometry(network).context
+    def of(cls, window: Window, network: Ready, axes: tuple[int, ...]) -> _View:
+        needed = network.geometry.context
         assert needed is not None
         iz, depth = window.inside[0], window.shape[0]
         short = (iz.start < needed[0], depth - iz.stop < needed[0])
@@ -159,13 +157,6 @@ class _View:
 def streams(network: nn.Module) -> bool:
     """Whether a network can be shown a window slab by slab."""
     return bool(getattr(network, "streams", False))
-
-
-def geometry(network: nn.Module) -> Geometry:
-    """What a runner must know of a network."""
-    found = network.geometry
-    assert isinstance(found, Geometry)
-    return found
 
 
 def _computed(found: Iterator[tuple[Box, Tensor]], device: str) -> Iterator[tuple[Box, Tensor]]:

@@ -32,6 +32,7 @@ from densem.inference.options import PredictOptions
 from densem.inference.outputs import NAMES, Digests, Outputs
 from densem.inference.prepared import Prepared, torch_threads
 from densem.inference.resample import STAGE, at_size, bring_back
+from densem.inference.runtime import ENTRIES
 from densem.model import Ensemble, Model
 from densem.volumes import Volume, ome_zarr, open_volume
 
@@ -51,6 +52,7 @@ class Prediction:
         warnings: what a user should know about the input.
         report: blocks planned, resumed and done.
         seconds: time of this run.
+        runtime: which runtime was measured to be the fastest, as a line; empty where none was.
     """
 
     folder: Path
@@ -58,6 +60,7 @@ class Prediction:
     warnings: tuple[str, ...] = ()
     report: Report | None = None
     seconds: float = 0.0
+    runtime: str = ""
 
     def open(self, name: str) -> Volume:
         """One of the other volumes that were written: `confidence`, `entropy`."""
@@ -67,7 +70,8 @@ class Prediction:
         """What to tell a person."""
         voxels = self.classes.box.size
         rate = f", {voxels / self.seconds / 1e3:.0f} thousand a second" if self.seconds > 0 else ""
-        return [f"Labelled {voxels / 1e6:.1f} million voxels in {self.seconds:.0f} s{rate}"]
+        done = f"Labelled {voxels / 1e6:.1f} million voxels in {self.seconds:.0f} s{rate}"
+        return [done, self.runtime] if self.runtime else [done]
 
 
 def predict(
@@ -159,7 +163,9 @@ class _Prediction(Prepared):
                 self.finish({**provenance, "warnings": list(found)})
             bulletin.say(state="finished")
         classes = open_volume(self.outputs.path("classes"))
-        return Prediction(self.outputs.folder, classes, found, report, time.monotonic() - start)
+        seconds = time.monotonic() - start
+        said = self.verdict.line() if self.verdict else ""
+        return Prediction(self.outputs.folder, classes, found, report, seconds, said)
 
     def _do_blocks(self, on_progress: Progress | None) -> Report:
         clear_left_jobs(self.journal)
@@ -232,7 +238,7 @@ class _Prediction(Prepared):
         bulletin.say(state="waiting for a worker")
         try:
             with Watch(bulletin):
-                wanted = (options.device, options.precision)
+                wanted = (options.device, options.precision, *self.wanted_backend())
                 self.runtime = ask(client, runtime_there, *wanted, stall_minutes=options.stall)
         except BaseException:
             bulletin.say(state="stopped")
@@ -242,7 +248,7 @@ class _Prediction(Prepared):
         """Take over the runtime of an unfinished run, if others do the blocks; whether there is one."""
         known = None if self.options.overwrite else self.journal.plan()
         if known is not None and self.options.engine != "local":
-            self.runtime = {k: known.get(k) for k in ("device", "precision", "torch")}
+            self.runtime = {k: known[k] for k in ENTRIES if k in known}
         return known is not None
 
     def _blocks_left(self) -> int:
