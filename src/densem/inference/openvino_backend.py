@@ -32,8 +32,8 @@ from densem.networks.streaming import Ends
 
 ROOM = 4_000_000
 """Voxels of a part, if its context leaves any; their activations decide the memory."""
-_HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "bf16"}
-_COMPILING = threading.Lock()
+_HINTS = {"fp32": "f32", "bf16": "bf16"}
+_CONVERTING = threading.Lock()
 
 
 def installed() -> bool:
@@ -166,11 +166,19 @@ class _Semantic(nn.Module):
 
 
 def graph_of(network: nn.Module, geometry: Geometry) -> Any:
-    """A network as an OpenVINO graph for any shape, normalisation folded."""
-    import openvino
+    """A network as an OpenVINO graph for any shape, normalisation folded.
+
+    Goes by way of OpenVINO's reader of traced modules: its `convert_model` would report to its maker over the
+    internet that it was used.
+    """
+    from openvino.frontend import FrontEndManager
+    from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 
     folded = networks.fold_normalization(copy.deepcopy(network).cpu()).eval().float().requires_grad_(False)
     example = torch.zeros(1, 1, 3, *(2 * m for m in geometry.multiple[1:]))
-    with _COMPILING, torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the tracer, about sizes that are compared, and of its age
-        return openvino.convert_model(_Semantic(folded), example_input=example)
+    with _CONVERTING, torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the tracer, about sizes that are compared, and about its age
+        traced = torch.jit.trace(_Semantic(folded), example, check_trace=False)  # type: ignore[no-untyped-call]
+        reader = FrontEndManager().load_by_framework("pytorch")
+        decoder = TorchScriptPythonDecoder(traced)  # to be held until the graph is made
+        return reader.convert(reader.load(decoder))
