@@ -9,11 +9,13 @@ import torch
 import torch.nn.functional as F
 from tiny_models import EXACT, make_model, make_volume, whole_pass
 
+from densem import networks
 from densem.blocks import Box
 from densem.errors import ConfigError, InputError, IntegrityError
-from densem.inference import label_volume, openvino_backend, predict, predict_box
+from densem.inference import openvino_backend, predict, predict_box
 from densem.inference.fusion import Fusion
 from densem.inference.openvino_backend import OpenVinoNetwork
+from densem.inference.prepared import torch_threads
 from densem.inference.runtime import Runtime
 from densem.inference.tiles import Tiling
 from densem.networks.streaming import Ends
@@ -60,39 +62,35 @@ def test_parts_keep_every_slice_once_and_with_all_its_context(monkeypatch, zeros
 
 def test_a_long_window_is_cut_into_parts_of_one_length(monkeypatch):
     monkeypatch.setattr(openvino_backend, "ROOM", 1)
-    network = OpenVinoNetwork(make_model("no-pyramid").network, "fp32")  # context of 2 slices in z
-    assert network.geometry.context[0] == 2
-    parts = network.parts(12, 50, (True, False))
-    assert parts == [
-        (slice(0, 4), slice(0, 2)),
-        (slice(0, 6), slice(2, 4)),
-        (slice(2, 8), slice(2, 4)),
-        (slice(4, 10), slice(2, 4)),
-        (slice(6, 12), slice(2, 4)),
+    network = OpenVinoNetwork(make_model("no-pyramid").network, "fp32")
+    assert network.geometry.context[0] == 3
+    assert network.parts(14, 50, (True, False)) == [
+        (slice(0, 6), slice(0, 3)),
+        (slice(0, 9), slice(3, 6)),
+        (slice(3, 12), slice(3, 6)),
+        (slice(5, 14), slice(4, 6)),
     ]
-    assert network.run_on(12, 50, (True, False)) == 4 + 4 * 6
+    assert network.run_on(14, 50, (True, False)) == 6 + 3 * 9
 
 
 # ---- the same as in PyTorch ------------------------------------------------------------------
 
 
 @needs_openvino
-@pytest.mark.parametrize("config", ["whole-family", "deeper"])
-@pytest.mark.parametrize("room", [1, 4_000_000])
+@pytest.mark.parametrize(("config", "room"), [("whole-family", 1), ("deeper", 4_000_000)])
 def test_tiles_equal_one_pass_over_the_whole_volume(monkeypatch, config, room):
     monkeypatch.setattr(openvino_backend, "ROOM", room)
     model = make_model(config, seed=3)
-    volume = make_volume((29, 49, 37), seed=1)
+    volume = make_volume((29, 47, 21), seed=1)
     assert volume.shape[0] > 2 * model.tile.exact[0]
-    found = predict_box(model, volume, options=with_(OPENVINO, core=(15, 24, 40)))
+    found = predict_box(model, volume, options=with_(OPENVINO, core=(15, 24, 24)))
     np.testing.assert_allclose(found, whole_pass(model, volume), atol=1e-4)
 
 
 @needs_openvino
-@pytest.mark.parametrize("flips", ["z", "yx"])
-def test_mirrored_inputs(flips):
+def test_mirrored_inputs():
     model, volume = make_model(), make_volume((9, 30, 44))
-    options = with_(EXACT, flips=flips, core=(5, 16, 44))
+    options = with_(EXACT, flips="zy", core=(9, 16, 44))
     expected = predict_box(model, volume, options=options)
     found = predict_box(model, volume, options=with_(options, runtime="openvino"))
     np.testing.assert_allclose(found, expected, atol=1e-4)
@@ -100,23 +98,25 @@ def test_mirrored_inputs(flips):
 
 @pytest.fixture(scope="module")
 def trained():
-    """A tiny network that has learnt, for some seconds, to tell bright, dark and edges in noise."""
-    model = make_model("whole-family", seed=1)
-    network = model.network.train()
-    optimizer = torch.optim.Adam(network.parameters(), 3e-3)
+    """A tiny network that has learnt, for some seconds, to tell four bands of grey in noise."""
+    torch.manual_seed(1)
+    config = {"n_classes": 4, "filters": 6, "depth": 1, "convs_per_block": 1, "volumetric_scales": (0,)}
+    network = networks.build("hybrid-2d3d-no-pyramid", {**config, "normalization": "batch"}).train()
+    optimizer = torch.optim.Adam(network.parameters(), 1e-2)
     generator = torch.Generator().manual_seed(0)
-    for _ in range(60):
-        x, truth = scene((4, 32, 32), generator)
-        outputs = network(x)
-        loss = sum(F.cross_entropy(o, truth) for o in outputs.values())
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    network.eval()
+    with torch_threads(1):
+        for _ in range(60):
+            x, truth = scene((3, 32, 32), generator)
+            loss = F.cross_entropy(network(x)["semantic"], truth)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        networks.reestimate_normalization(network, [scene((4, 64, 64), generator)[0] for _ in range(4)])
+    x, truth = scene((8, 64, 64), generator)
     with torch.no_grad():
-        x, truth = scene((8, 64, 64), generator)
-        assert (network(x)["semantic"].argmax(1) == truth).float().mean() > 0.8
-    return model
+        right = (network(x)["semantic"].argmax(1) == truth).float().mean()
+    assert right > 0.7
+    return network
 
 
 def scene(shape, generator):
@@ -134,7 +134,7 @@ def test_of_a_trained_network_less_than_one_label_in_1000_differs_between_runtim
     found = {}
     for backend in ("torch", "openvino"):
         runtime = Runtime("cpu", precision, backend)
-        ready = runtime.prepare(trained.network)
+        ready = runtime.prepare(trained)
         with torch.inference_mode():
             slabs = list(ready.slabs(x.to(runtime.dtype), Ends()))
         found[backend] = torch.cat([s.float() for s in slabs], dim=1).argmax(0)
@@ -147,21 +147,16 @@ def test_of_a_trained_network_less_than_one_label_in_1000_differs_between_runtim
 
 @needs_openvino
 def test_blocks_and_workers_change_no_byte(tmp_path):
-    model, volume = make_model(), make_volume((7, 53, 40))
-    predict(model, volume, tmp_path / "a", TILED)
+    model, volume = make_model(), make_volume((7, 45, 24))
+    plan = predict(model, volume, tmp_path / "a", TILED).classes.provenance
     predict(model, volume, tmp_path / "b", with_(TILED, block=(8, 64, 48), workers=2))
     assert chunk_files(tmp_path / "a") == chunk_files(tmp_path / "b")
-    labels = label_volume(model, volume, options=EXACT)
-    plan = predict(model, volume, tmp_path / "c", with_(TILED, block=(4, 64, 48))).classes.provenance
-    assert chunk_files(tmp_path / "a") == chunk_files(tmp_path / "c")
     assert (plan["backend"], plan["openvino"]) == ("openvino", openvino_backend.version())
-    found = label_volume(model, volume, options=OPENVINO)
-    assert (found != labels).mean() <= 1e-3
 
 
 @needs_openvino
 def test_an_unfinished_prediction_keeps_its_runtime_and_refuses_another(tmp_path, monkeypatch):
-    model, volume, folder = make_model(), make_volume((7, 30, 40)), tmp_path / "p"
+    model, volume, folder = make_model(), make_volume((7, 16, 24)), tmp_path / "p"
     with monkeypatch.context() as m:
         m.setattr("densem.inference.prediction._Prediction.finish", stop)
         with pytest.raises(KeyboardInterrupt):
