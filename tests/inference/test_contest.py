@@ -1,5 +1,6 @@
 import json
 import logging
+import pickle
 from dataclasses import replace
 
 import pytest
@@ -7,6 +8,7 @@ from tiny_models import EXACT, make_model, make_volume
 
 from densem.inference import contest, openvino_backend, predict
 from densem.inference.contest import Contest, Verdict, candidates
+from densem.inference.job import runtime_there
 from densem.inference.runtime import Runtime
 from densem.inference.tiles import Tiling
 from densem.model import Ensemble
@@ -19,6 +21,7 @@ TILING = Tiling((40, 53, 70), (8, 16, 24), (2, 10, 10), (1, 2, 2))
 def a_contest(tmp_path, monkeypatch):
     """One of two runtimes, whose measuring is counted and not done."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(openvino_backend, "installed", lambda: True)
     monkeypatch.setattr(contest, "candidates", lambda device, precision: RUNTIMES)
     monkeypatch.setattr(openvino_backend, "version", lambda: "2030.1")
     made = Contest.of(Ensemble([make_model()]), TILING, ("cpu", "fp32"), 2)
@@ -128,3 +131,12 @@ def test_runtimes_are_measured_on_windows_of_the_prediction():
     found = made.measure(RUNTIMES)
     assert set(found) == {"torch", "openvino"}
     assert all(0 < s < 60 for s in found.values())
+
+
+def test_on_a_cluster_the_first_worker_holds_the_contest(a_contest):
+    made, measured = a_contest
+    found = runtime_there("cpu", "fp32", "torch", made)
+    assert (found["backend"], found["openvino"]) == ("openvino", "2030.1")
+    assert len(measured) == 1
+    assert runtime_there("cpu", "fp32", "torch", None)["backend"] == "torch"
+    assert pickle.loads(pickle.dumps(made)) == made
