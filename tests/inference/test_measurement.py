@@ -9,6 +9,7 @@ from densem.inference import measurement
 from densem.inference.labeller import Labeller
 from densem.inference.measurement import Probe, measure_here, peak_bytes
 from densem.inference.place import Place
+from densem.inference.torch_backend import TorchNetwork
 from densem.model import Ensemble
 
 OPTIONS = EXACT.model_copy(update={"core": (12, 16, 24), "save": ("entropy", "probabilities"), "threads": 1})
@@ -47,9 +48,7 @@ def test_a_whole_window_is_what_it_took(config, voxels):
 
 
 def test_a_window_that_takes_too_long_is_timed_in_part(monkeypatch):
-    from densem.inference.runtime import Runtime
-
-    monkeypatch.setattr(Runtime, "slab", lambda self, window: 1)
+    monkeypatch.setattr(TorchNetwork, "depth", lambda self, shown: 1)
     found = measure_here(probe(make_model("whole-family"), seconds=0.0))
     (timing,) = found.timed
     assert 1 + measurement.PIECES == timing.slices < timing.of

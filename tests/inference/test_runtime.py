@@ -51,7 +51,7 @@ def test_an_unknown_device_is_refused():
 def test_the_given_network_is_left_as_it_is():
     network = make_model("whole-family").network.train()
     before = copy.deepcopy(network.state_dict())
-    ready = Runtime("cpu", "bf16").prepare(network)
+    ready = Runtime("cpu", "bf16").prepare(network).network
     assert network.training
     assert not ready.training
     assert all(
@@ -64,4 +64,9 @@ def test_the_given_network_is_left_as_it_is():
 def test_what_decides_the_last_bit_is_described(flags):
     flags("avx2", "avx512f", "sse")
     described = Runtime("cpu", "fp32").describe()
-    assert described == {"device": "cpu avx2+avx512f", "precision": "fp32", "torch": str(torch.__version__)}
+    assert described == {
+        "device": "cpu avx2+avx512f",
+        "precision": "fp32",
+        "backend": "torch",
+        "torch": str(torch.__version__),
+    }

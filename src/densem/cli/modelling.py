@@ -113,6 +113,9 @@ def predict(
     resample: Annotated[bool, typer.Option("--resample", help="Work at the model's voxel size.")] = False,
     precision: Annotated[str, typer.Option(help="auto, fp32 or bf16.")] = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    runtime: Annotated[
+        str, typer.Option(help="What runs the networks: auto (the faster one here), torch or openvino.")
+    ] = "auto",
     workers: Annotated[int, typer.Option(min=1, help="Blocks worked on at a time.")] = 1,
     block: Annotated[
         tuple[int, int, int] | None,
@@ -166,8 +169,9 @@ def predict(
         raise InputError("densem predict: give --model NAME (or a model folder); repeated, an ensemble")
     request = PredictRequest(
         models=tuple(model), context=context, flips=flips, save=save, resample=resample,
-        precision=precision, device=device, workers=workers, block=block, overwrite=overwrite,
-        engine=engine, scheduler=scheduler, threads=threads, stall=stall, box=box, mask=mask,
+        precision=precision, device=device, runtime=runtime, workers=workers, block=block,
+        overwrite=overwrite, engine=engine, scheduler=scheduler, threads=threads, stall=stall,
+        box=box, mask=mask,
     )  # fmt: skip
     if input_ is None and (study is None or volume is None):
         raise InputError("densem predict: give STUDY and --volume NAME, or --input FILE.zarr")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,18 +18,13 @@ from torch import Tensor, nn
 
 from densem.blocks import Box
 from densem.errors import ConfigError, InputError
-from densem.inference.runtime import Runtime
+from densem.inference.runtime import Ready, Runtime
+from densem.inference.shown import Normalize, Shown, as_it_is
 from densem.inference.tiles import Window
 from densem.model import Ensemble, Model
-from densem.networks.geometry import Geometry
-from densem.networks.streaming import Ends, Stream
+from densem.networks.streaming import Ends
 
-Normalize = Callable[[np.ndarray], np.ndarray]
 _DIM = {"z": -3, "y": -2, "x": -1}
-
-
-def _as_it_is(image: np.ndarray) -> np.ndarray:
-    return image
 
 
 @dataclass(frozen=True)
@@ -42,7 +37,7 @@ class Fusion:
         runtime: device and number format.
     """
 
-    networks: tuple[nn.Module, ...]
+    networks: tuple[Ready, ...]
     flips: tuple[tuple[int, ...], ...]
     runtime: Runtime
 
@@ -61,10 +56,10 @@ class Fusion:
     @property
     def streams(self) -> bool:
         """Whether every network can be shown a window slab by slab."""
-        return all(streams(n) for n in self.networks)
+        return all(n.streams for n in self.networks)
 
     def pieces(
-        self, image: np.ndarray, window: Window, normalize: Normalize = _as_it_is
+        self, image: np.ndarray, window: Window, normalize: Normalize = as_it_is
     ) -> Iterator[tuple[Box, Tensor]]:
         """Class probabilities of a tile's core, in pieces along z.
 
@@ -81,7 +76,7 @@ class Fusion:
             InputError: if they are not finite; names the tile.
         """
         passes = list(itertools.product(self.networks, self.flips))
-        shown = _Shown(image, normalize, self.runtime)
+        shown = Shown(image, normalize, self.runtime.device, self.runtime.dtype)
         found = (
             self._one(*passes[0], shown, window) if len(passes) == 1 else self._mean(passes, shown, window)
         )
@@ -94,7 +89,7 @@ class Fusion:
             yield box, p
 
     def _mean(
-        self, passes: Sequence[tuple[nn.Module, tuple[int, ...]]], shown: _Shown, window: Window
+        self, passes: Sequence[tuple[Ready, tuple[int, ...]]], shown: Shown, window: Window
     ) -> Iterator[tuple[Box, Tensor]]:
         """The core as one piece, fused."""
         total: Tensor | None = None
@@ -107,39 +102,22 @@ class Fusion:
         yield window.core, total.div_(len(passes))
 
     def _one(
-        self, network: nn.Module, axes: tuple[int, ...], shown: _Shown, window: Window
+        self, network: Ready, axes: tuple[int, ...], shown: Shown, window: Window
     ) -> Iterator[tuple[Box, Tensor]]:
         """What one network makes of the window mirrored along some axes, mirrored back."""
-        if not streams(network):
-            logits = network(next(shown.slabs(axes, window.shape[0])))["semantic"][0]
+        shown = shown.mirrored(axes)
+        if not network.streams:
+            logits = network.whole(shown.slices(0, shown.shape[0]))
             logits = logits.flip(axes) if axes else logits
             yield window.core, torch.softmax(logits[:, *window.inside].float(), dim=0)
             return
         view = _View.of(window, network, axes)
-        slabs = shown.slabs(axes, self.runtime.slab(window.shape))
         z = view.first
-        for outputs in Stream(view.ends).outputs(network, slabs):
-            logits = outputs["semantic"][0]
+        for logits in network.slabs(shown, view.ends):
             z += logits.shape[1]
             box, part = view.place(z - logits.shape[1], logits)
             if box.size:
                 yield box, torch.softmax(part.float(), dim=0)
-
-
-@dataclass(frozen=True)
-class _Shown:
-    """A window as networks are shown it: normalised, in their number format, as much as is asked for."""
-
-    image: np.ndarray
-    normalize: Normalize
-    runtime: Runtime
-
-    def slabs(self, axes: tuple[int, ...], depth: int) -> Iterator[Tensor]:
-        """(1, 1, n, Y, X), n up to `depth`, of the window mirrored along some axes."""
-        image = np.flip(self.image, axes) if axes else self.image
-        for z in range(0, len(image), depth):
-            values = torch.from_numpy(np.ascontiguousarray(self.normalize(image[z : z + depth])))
-            yield values[None, None].to(self.runtime.device, self.runtime.dtype)
 
 
 @dataclass(frozen=True)
@@ -152,8 +130,8 @@ class _View:
     first: int
 
     @classmethod
-    def of(cls, window: Window, network: nn.Module, axes: tuple[int, ...]) -> _View:
-        needed = geometry(network).context
+    def of(cls, window: Window, network: Ready, axes: tuple[int, ...]) -> _View:
+        needed = network.geometry.context
         assert needed is not None
         iz, depth = window.inside[0], window.shape[0]
         short = (iz.start < needed[0], depth - iz.stop < needed[0])
@@ -185,13 +163,6 @@ class _View:
 def streams(network: nn.Module) -> bool:
     """Whether a network can be shown a window slab by slab."""
     return bool(getattr(network, "streams", False))
-
-
-def geometry(network: nn.Module) -> Geometry:
-    """What a runner must know of a network."""
-    found = network.geometry
-    assert isinstance(found, Geometry)
-    return found
 
 
 def _computed(found: Iterator[tuple[Box, Tensor]], device: str) -> Iterator[tuple[Box, Tensor]]:

@@ -29,11 +29,12 @@ from densem.blocks.cluster import connect
 from densem.blocks.slurm import SlurmSettings, slurm_client
 from densem.errors import ConfigError, DensemError
 from densem.inference.block_task import BlockTask, VoxelCounter
+from densem.inference.contest import Contest
 from densem.inference.labeller import TOLERANCE
 from densem.inference.options import PredictOptions
-from densem.inference.prepared import Prepared
+from densem.inference.prepared import Prepared, torch_threads
 from densem.inference.resample import Resampled, at_size
-from densem.inference.runtime import Precision, Runtime
+from densem.inference.runtime import Backend, Precision, Runtime
 from densem.model import Ensemble, Model
 from densem.volumes import Volume, open_volume
 
@@ -66,7 +67,7 @@ class PredictionJob:
             model.save(job.place / name)
         options = prepared.options.model_copy(
             update={"engine": "local", "overwrite": False, "block": prepared.blocks.cell,
-                    "threads": prepared.threads, "workers": 1}
+                    "threads": prepared.threads, "workers": 1, "runtime": prepared.plan()["backend"]}
         )  # fmt: skip
         facts = {
             "models": models,
@@ -163,9 +164,14 @@ def _compare(prepared: Prepared) -> None:
         )
 
 
-def runtime_there(device: str, precision: Precision) -> dict[str, Any]:
-    """On a worker: device, precision and torch that it has."""
-    return Runtime.choose(device, precision).describe()
+def runtime_there(
+    device: str, precision: Precision, backend: Backend, contest: Contest | None
+) -> dict[str, Any]:
+    """On a worker: the runtime that it has, or the fastest one there if a contest is to decide it."""
+    if contest is not None:
+        with torch_threads(contest.threads):
+            backend = contest.decide().taken
+    return Runtime.choose(device, precision, backend).describe()
 
 
 @contextmanager

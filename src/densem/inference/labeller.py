@@ -67,7 +67,7 @@ class Labeller:
         ensemble = models if isinstance(models, Ensemble) else Ensemble([models])
         check_sizes(ensemble, volume)
         return cls(
-            Fusion.of(ensemble, Runtime.choose(options.device, options.precision), options.flips),
+            Fusion.of(ensemble, runtime_of(options), options.flips),
             volume,
             tiling_for(ensemble, volume.shape, options, box),
             volume.intensity or measure_intensity(volume),
@@ -94,6 +94,12 @@ class Labeller:
         """(grey value - mean) / spread of the volume, float32 (Z, Y, X)."""
         scale = np.float32(1 / max(self.intensity.std, 1e-12))
         return (raw.astype(np.float32) - np.float32(self.intensity.mean)) * scale
+
+
+def runtime_of(options: PredictOptions) -> Runtime:
+    """The runtime that options name; `auto`, where nothing is measured, is PyTorch."""
+    backend = "torch" if options.runtime == "auto" else options.runtime
+    return Runtime.choose(options.device, options.precision, backend)
 
 
 def predict_box(

@@ -32,6 +32,7 @@ from densem.inference.options import PredictOptions
 from densem.inference.outputs import NAMES, Digests, Outputs
 from densem.inference.prepared import Prepared, torch_threads
 from densem.inference.resample import STAGE, at_size, bring_back
+from densem.inference.runtime import ENTRIES
 from densem.model import Ensemble, Model
 from densem.volumes import Volume, ome_zarr, open_volume
 
@@ -52,6 +53,7 @@ class Prediction:
         report: blocks planned, resumed and done.
         seconds: time of this run.
         overhead: voxels the network was shown for each voxel of the volume; 0 where that is not known.
+        runtime: which runtime was measured to be the fastest, as a line; empty where none was.
     """
 
     folder: Path
@@ -60,6 +62,7 @@ class Prediction:
     report: Report | None = None
     seconds: float = 0.0
     overhead: float = 0.0
+    runtime: str = ""
 
     def open(self, name: str) -> Volume:
         """One of the other volumes that were written: `confidence`, `entropy`."""
@@ -70,7 +73,8 @@ class Prediction:
         voxels = self.classes.box.size
         rate = f", {voxels / self.seconds / 1e3:.0f} thousand a second" if self.seconds > 0 else ""
         more = f"; {100 * (self.overhead - 1):.0f} % more were read as context" if self.overhead else ""
-        return [f"Labelled {voxels / 1e6:.1f} million voxels in {self.seconds:.0f} s{rate}{more}"]
+        done = f"Labelled {voxels / 1e6:.1f} million voxels in {self.seconds:.0f} s{rate}{more}"
+        return [done, self.runtime] if self.runtime else [done]
 
 
 def predict(
@@ -167,7 +171,8 @@ class _Prediction(Prepared):
             bulletin.say(state="finished")
         classes = open_volume(self.outputs.path("classes"))
         seconds, overhead = time.monotonic() - start, self.labeller.tiling.overhead
-        return Prediction(self.outputs.folder, classes, found, report, seconds, overhead)
+        said = self.verdict.line() if self.verdict else ""
+        return Prediction(self.outputs.folder, classes, found, report, seconds, overhead, said)
 
     def _do_blocks(self, on_progress: Progress | None) -> Report:
         clear_left_jobs(self.journal)
@@ -240,7 +245,7 @@ class _Prediction(Prepared):
         bulletin.say(state="waiting for a worker")
         try:
             with Watch(bulletin):
-                wanted = (options.device, options.precision)
+                wanted = (options.device, options.precision, *self.wanted_backend())
                 self.runtime = ask(client, runtime_there, *wanted, stall_minutes=options.stall)
         except BaseException:
             bulletin.say(state="stopped")
@@ -250,7 +255,7 @@ class _Prediction(Prepared):
         """Take over the runtime of an unfinished run, if others do the blocks; whether there is one."""
         known = None if self.options.overwrite else self.journal.plan()
         if known is not None and self.options.engine != "local":
-            self.runtime = {k: known.get(k) for k in ("device", "precision", "torch")}
+            self.runtime = {k: known[k] for k in ENTRIES if k in known}
         return known is not None
 
     def _blocks_left(self) -> int:

@@ -36,6 +36,7 @@ from densem.inference.prepared import Prepared, check_block
 from densem.inference.quantities import time_text
 from densem.inference.region import Region
 from densem.inference.resample import STAGE, at_size
+from densem.inference.runtime import ENTRIES
 from densem.inference.workload import Times, Workload, times
 from densem.model import Ensemble, Model
 from densem.volumes import Intensity, Volume
@@ -290,7 +291,7 @@ def _prepare(ensemble: Ensemble, volume: Volume, folder: Path, options: PredictO
     known = None if options.overwrite else prepared.journal.plan()
     if known is not None:
         if options.engine != "local":
-            prepared.runtime = {k: known.get(k) for k in ("device", "precision", "torch")}
+            prepared.runtime = {k: known[k] for k in ENTRIES if k in known}
         prepared.journal.begin(prepared.plan())  # a run is there: this compares and writes nothing
     return prepared
 
@@ -330,7 +331,8 @@ def _complete(plan: _Plan, limits: JobLimits | None) -> Preflight:
 def _probe(prepared: Prepared, place: Place, limits: JobLimits | None) -> Probe:
     """What is measured here for the engine: a card only where the workers have one too."""
     options = prepared.options
-    here = options.model_copy(update={"engine": "local", "scheduler": None})
+    backend = prepared.labeller.fusion.runtime.backend
+    here = options.model_copy(update={"engine": "local", "scheduler": None, "runtime": backend})
     if options.engine != "local":
         wanted = "cpu" if limits is not None and not limits.gpus else options.device
         usable = not wanted.startswith("cuda") or torch.cuda.is_available()

@@ -8,24 +8,27 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, get_args
 
 import psutil
 import torch
 
 from densem.blocks import Grid, Journal, Triple, triple
 from densem.errors import ConfigError, ResourceError
+from densem.inference.contest import WORTH, Contest, Verdict
+from densem.inference.fusion import Fusion
 from densem.inference.labeller import Labeller
 from densem.inference.options import PredictOptions
 from densem.inference.outputs import Outputs, layout_for
 from densem.inference.region import Region
+from densem.inference.runtime import Backend, Runtime
 from densem.inference.tiles import round_up
 from densem.model import Ensemble
 from densem.volumes import Layout, Volume
 
-_HERE = {"device": "cpu", "precision": "fp32"}
+_HERE = {"device": "cpu", "precision": "fp32", "runtime": "torch"}
 """Where others do the blocks, this machine needs no graphics card."""
 
 
@@ -42,7 +45,8 @@ class Prepared:
         blocks: what one task writes.
         threads: threads of torch for a block; their number decides the last bit of a softmax.
         region: which voxels are labelled.
-        runtime: device, precision and torch of the workers, where they are not this machine's.
+        runtime: the workers' description of theirs, where they are not this machine.
+        verdict: which runtime was taken, where it was measured here.
     """
 
     ensemble: Ensemble
@@ -54,6 +58,7 @@ class Prepared:
     threads: int
     region: Region
     runtime: dict[str, Any] | None = None
+    verdict: Verdict | None = None
 
     @classmethod
     def prepare(cls, ensemble: Ensemble, volume: Volume, folder: Path, options: PredictOptions) -> Self:
@@ -74,7 +79,36 @@ class Prepared:
         check_memory(blocks, len(ensemble.schema) if "probabilities" in options.save else 0)
         threads = options.threads or known.get("threads", torch.get_num_threads())
         region = Region.of(volume, options.box, options.mask)
-        return cls(ensemble, labeller, outputs, journal, options, blocks, threads, region)
+        prepared = cls(ensemble, labeller, outputs, journal, options, blocks, threads, region)
+        if options.engine == "local":
+            prepared.take_runtime()
+        return prepared
+
+    def take_runtime(self) -> None:
+        """Where it was left to `auto`: that of the unfinished run, or the fastest one here."""
+        backend, contest = self.wanted_backend()
+        if contest is not None:
+            with torch_threads(self.threads):
+                self.verdict = contest.decide()
+            backend = self.verdict.taken
+        fusion = self.labeller.fusion
+        if backend != fusion.runtime.backend:
+            runtime = Runtime.choose(self.options.device, self.options.precision, backend)
+            fusion = Fusion.of(self.ensemble, runtime, self.options.flips)
+            self.labeller = replace(self.labeller, fusion=fusion)
+
+    def wanted_backend(self) -> tuple[Backend, Contest | None]:
+        """What is to run the networks, or the contest that decides it where the blocks are done."""
+        options = self.options
+        if options.runtime != "auto":
+            return options.runtime, None
+        known = (None if options.overwrite else self.journal.plan()) or {}
+        if known.get("backend") in get_args(Backend):
+            return known["backend"], None
+        if self.labeller.volume.box.size < WORTH:
+            return "torch", None
+        runtime = (options.device, options.precision)
+        return "torch", Contest.of(self.ensemble, self.labeller.tiling, runtime, self.threads)
 
     def plan(self) -> dict[str, Any]:
         """All that decides a byte of the outputs, and the blocks that the journal counts."""

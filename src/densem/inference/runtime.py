@@ -1,4 +1,4 @@
-"""Runtime: what this machine can do, and a network made ready for it.
+"""Runtime: how the forward pass of a model is executed on this machine, and a network made ready for it.
 
 Precision `auto` is bf16 where the processor multiplies it natively or on a graphics card that does,
 else fp32. A ready network is a copy: normalisation folded into the convolutions, in eval mode.
@@ -6,43 +6,78 @@ else fp32. A ready network is a copy: normalisation folded into the convolutions
 
 from __future__ import annotations
 
-import copy
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from densem import networks
-from densem.blocks import Triple
 from densem.errors import ConfigError
+from densem.inference import openvino_backend
+from densem.inference.openvino_backend import OpenVinoNetwork
+from densem.inference.shown import Shown
+from densem.inference.torch_backend import TorchNetwork
+from densem.networks import Geometry
 from densem.networks.hardware import has_bf16, processor
+from densem.networks.streaming import Ends
 
-SLAB = 300_000
-"""Voxels of a slab on a processor: enough that calls cost nothing beside arithmetic, few for the memory."""
-SLAB_ON_CARD = 4_000_000
+Backend = Literal["torch", "openvino"]
 Precision = Literal["auto", "bf16", "fp32"]
+ENTRIES = ("device", "precision", "backend", "torch", "openvino")
+"""What a runtime may write into a plan."""
+
+
+class Ready(Protocol):
+    """A network made ready for a runtime."""
+
+    @property
+    def geometry(self) -> Geometry:
+        """What a runner must know of it."""
+
+    @property
+    def streams(self) -> bool:
+        """Whether a window may be cut along z on the way."""
+
+    def whole(self, x: Tensor) -> Tensor:
+        """Logits (C, Z, Y, X) of a window (1, 1, Z, Y, X)."""
+
+    def slabs(self, shown: Shown, ends: Ends) -> Iterator[Tensor]:
+        """Logits (C, n, Y', X') of a window (Z, Y, X), for the core in y and x.
+
+        In all Z slices, less the context at either end in z that is not an end of the volume.
+        """
+
+    def run_on(self, depth: int, side: int, zeros: tuple[bool, bool]) -> int:
+        """Slices it is run on for a window of `depth` slices with `side` voxels each."""
 
 
 @dataclass(frozen=True)
 class Runtime:
-    """On what, and in which number format, networks are run.
+    """By what, on what, and in which number format networks are run.
 
     Attributes:
         device: `cpu`, `cuda` or `cuda:<n>`.
         precision: `bf16` or `fp32`, settled.
+        backend: `torch`, or `openvino` on a processor.
     """
 
     device: str
     precision: Literal["bf16", "fp32"]
+    backend: Backend = "torch"
 
     @classmethod
-    def choose(cls, device: str = "auto", precision: Precision = "auto") -> Runtime:
+    def choose(
+        cls, device: str = "auto", precision: Precision = "auto", backend: Backend = "torch"
+    ) -> Runtime:
         """Settle what was left to `auto`.
 
         Raises:
-            ConfigError: for a device that this machine does not have.
+            ConfigError: for a device or a backend that this machine does not have.
         """
+        if backend == "openvino":
+            openvino_backend.version()
+            device = _processor_only(device)
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
         if device.split(":")[0] not in ("cpu", "cuda"):
@@ -51,24 +86,32 @@ class Runtime:
             raise ConfigError(f"--device {device}: no usable NVIDIA card was found; give --device cpu")
         if precision == "auto":
             precision = "bf16" if has_bf16(device) else "fp32"
-        return cls(device, precision)
+        return cls(device, precision, backend)
 
     @property
     def dtype(self) -> torch.dtype:
-        """The number format as torch names it."""
-        return torch.bfloat16 if self.precision == "bf16" else torch.float32
-
-    def slab(self, window: Triple) -> int:
-        """Slices of a window (Z, Y, X) that are shown to a network at a time."""
-        room = SLAB_ON_CARD if self.device.startswith("cuda") else SLAB
-        return max(1, min(window[0], room // (window[1] * window[2])))
+        """The number format of the input, as torch names it; OpenVINO is given float32."""
+        return torch.bfloat16 if (self.backend, self.precision) == ("torch", "bf16") else torch.float32
 
     def describe(self) -> dict[str, Any]:
         """All that decides the last bit of a result beside model and tile, as plain values."""
         kind = torch.cuda.get_device_name(self.device) if self.device.startswith("cuda") else processor()
-        return {"device": kind, "precision": self.precision, "torch": str(torch.__version__)}
+        versions = {"torch": str(torch.__version__)}
+        if self.backend == "openvino":
+            versions["openvino"] = openvino_backend.version()
+        return {"device": kind, "precision": self.precision, "backend": self.backend, **versions}
 
-    def prepare(self, network: nn.Module) -> nn.Module:
+    def prepare(self, network: nn.Module) -> Ready:
         """A copy of the network for prediction here; the given one is left as it is."""
-        ready = networks.fold_normalization(copy.deepcopy(network).cpu()).eval()
-        return ready.requires_grad_(False).to(device=self.device, dtype=self.dtype)
+        if self.backend == "openvino":
+            return OpenVinoNetwork(network, self.precision)
+        return TorchNetwork.of(network, self.device, self.dtype)
+
+
+def _processor_only(device: str) -> str:
+    if device not in ("auto", "cpu"):
+        raise ConfigError(
+            f"--runtime openvino --device {device}: OpenVINO is used on processors alone; "
+            "give --device cpu, or --runtime torch"
+        )
+    return "cpu"

@@ -14,6 +14,9 @@ Why a 3x3x3 convolution has several ways (torch 2.13 on CPU; on a GPU only the f
 4. All else: `conv3d`. Its weight gradient in half precision writes outside its memory on processors with AMX
    (crashes, endless loops); there each slice of the kernel gets its gradient from a 2D convolution, and in
    float32 on processors with AVX2 alone, where all passes together then take 0.5 to 1.1 times as long.
+
+While a graph of operations is taken down for another runtime (`torch.jit` traces), every layer is one plain
+3D operation of (N, C, Z, Y, X): how it lies in memory is then that runtime's affair.
 """
 
 from __future__ import annotations
@@ -43,7 +46,7 @@ def check(geometry: Geometry, x: Tensor) -> None:
 
 def channels_last(x: Tensor) -> Tensor:
     """The same (N, C, Z, Y, X) values with channels last in memory; free if they are."""
-    return x.contiguous(memory_format=torch.channels_last_3d)
+    return x if _traced() else x.contiguous(memory_format=torch.channels_last_3d)
 
 
 def slices(x: Tensor) -> Tensor:
@@ -63,16 +66,22 @@ def volumes(x: Tensor, n: int) -> Tensor:
 
 def concatenate(*parts: Tensor) -> Tensor:
     """Activations (N, C_i, Z, Y, X) joined along the channels."""
+    if _traced():
+        return torch.cat(parts, dim=1)
     return torch.cat([p.permute(0, 2, 3, 4, 1) for p in parts], dim=-1).permute(0, 4, 1, 2, 3)
 
 
 def probabilities(logits: Tensor) -> Tensor:
     """Softmax over the channels of (N, C, Z, Y, X)."""
+    if _traced():
+        return logits.softmax(dim=1)
     return logits.permute(0, 2, 3, 4, 1).softmax(dim=-1).permute(0, 4, 1, 2, 3)
 
 
 def pool(x: Tensor) -> Tensor:
     """Max-pooling by 1x2x2."""
+    if _traced():
+        return F.max_pool3d(x, (1, 2, 2))
     return volumes(F.max_pool2d(slices(x), 2), x.shape[0])
 
 
@@ -85,6 +94,8 @@ class PlanarConvolution(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, c, Z, Y, X) to (N, f, Z, Y, X)."""
+        if _traced():
+            return F.conv3d(x, self.weight.unsqueeze(2), self.bias, padding=(0, *self.padding))
         return volumes(super().forward(slices(x)), x.shape[0])
 
 
@@ -118,6 +129,8 @@ class UpSampling(nn.ConvTranspose2d):
 
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
         """(N, c, Z, Y, X) to (N, f, Z, 2 Y, 2 X)."""
+        if _traced():
+            return F.conv_transpose3d(x, self.weight.unsqueeze(2), self.bias, stride=(1, *self.stride))
         return volumes(super().forward(slices(x), output_size), x.shape[0])
 
 
@@ -247,6 +260,8 @@ def convolve_volume(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     Returns:
         (N, f, Z, Y, X), channels last in memory.
     """
+    if _traced():
+        return F.conv3d(x, weight, bias, padding=1)
     n, c, z = x.shape[:3]
     if z == 1:
         return volumes(F.conv2d(slices(x), weight[:, :, 1], bias, padding=1), n)
@@ -280,6 +295,11 @@ def convolve_slab(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         out += F.conv2d(stack[2:], weight[:, :, 2], padding=1)
         return volumes(out, 1)
     return channels_last(F.conv3d(channels_last(x), weight, bias, padding=(0, 1, 1)))
+
+
+def _traced() -> bool:
+    """Whether a graph of operations is being taken down."""
+    return bool(torch.jit.is_tracing())  # type: ignore[attr-defined, no-untyped-call]
 
 
 def _convolve_stacked(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

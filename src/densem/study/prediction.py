@@ -29,6 +29,7 @@ class PredictRequest:
     resample: bool = False
     precision: str = "auto"
     device: str = "auto"
+    runtime: str = "auto"
     workers: int = 1
     block: tuple[int, int, int] | None = None
     overwrite: bool = False
@@ -165,6 +166,7 @@ def _options(request: PredictRequest, settings: Path | None) -> Any:
                 "resample",
                 "precision",
                 "device",
+                "runtime",
                 "workers",
                 "block",
                 "overwrite",
