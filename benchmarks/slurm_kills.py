@@ -118,8 +118,7 @@ class Place:
         block = ["--block", *map(str, self.block)] if self.block else []
         command = [
             str(Path(sys.executable).with_name("densem")), "predict", "--input", str(self.scratch / "volume.zarr"),
-            "--model", str(self.scratch / "model"), "--output", str(self.scratch / name), "--threads", "1",
-            *block, *options,
+            "--model", str(self.scratch / "model"), "--output", str(self.scratch / name), *block, *options,
         ]  # fmt: skip
         with (self.scratch / f"{name}.log").open("ab") as log:
             environment = {**os.environ, "XDG_CONFIG_HOME": str(self.config)}
@@ -195,7 +194,7 @@ def under_fire(place: Place, blocks: int, kills: int, client_kills: int, seed: i
     codes: list[int] = []
     started = time.monotonic()
     while not is_finished(folder):
-        client = place.start("slurm", "--engine", "slurm")
+        client = place.start("slurm", "--engine", "slurm", "--threads", "1")
         while client.poll() is None:
             time.sleep(rng.uniform(0.2, 0.6))
             done = blocks_done(folder)
@@ -227,7 +226,7 @@ def in_peace(place: Place) -> dict[str, Any]:
     """Predict on this machine."""
     shutil.rmtree(place.scratch / "local", ignore_errors=True)
     started = time.monotonic()
-    if place.start("local", "--workers", "2").wait() != 0:
+    if place.start("local", "--workers", "2", "--threads", "1").wait() != 0:
         raise SystemExit(f"the local prediction failed; see {place.scratch / 'local.log'}")
     return {"seconds": round(time.monotonic() - started, 1), "blocks": blocks_done(place.scratch / "local")}
 
@@ -240,10 +239,16 @@ def facts() -> dict[str, Any]:
     here = Path(__file__).parent
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=here, capture_output=True, text=True)
     machine = f"{platform.machine()}, {psutil.cpu_count()} cores, Python {platform.python_version()}"
-    slurm = subprocess.run(["sinfo", "--version"], capture_output=True, text=True, check=True).stdout.strip()
-    nodes = subprocess.run(["sinfo", "-h", "-o", "%D"], capture_output=True, text=True, check=True).stdout
-    return {"densem": __version__, "commit": commit.stdout.strip(), "machine": machine,
-            "slurm_version": f"{slurm}, {nodes.strip()} nodes"}  # fmt: skip
+    return {"densem": __version__, "commit": commit.stdout.strip(), "machine": machine}
+
+
+def slurm_here() -> str:
+    """Version and nodes of the Slurm that answers."""
+    version, nodes = (
+        subprocess.run(["sinfo", *words], capture_output=True, text=True, check=True).stdout.strip()
+        for words in (["--version"], ["-h", "-o", "%D"])
+    )
+    return f"{version}, {nodes} nodes"
 
 
 def main() -> None:
@@ -262,7 +267,12 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", type=Path)
     asked = parser.parse_args()
-    result: dict[str, Any] = {"what": "Slurm kills", **facts(), "seed": asked.seed}
+    result: dict[str, Any] = {
+        "what": "Slurm kills",
+        **facts(),
+        "slurm_version": slurm_here(),
+        "seed": asked.seed,
+    }
     place = Place(asked.scratch.resolve(), triple(asked.block) if asked.block else None)
     place.settle(asked.jobs, asked.memory, asked.prologue, asked.interface)
     shape = triple(asked.shape)
