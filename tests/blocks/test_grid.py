@@ -27,6 +27,14 @@ def test_within_gives_those_that_meet_a_box(shape, cell, one, other):
     assert list(grid.within(box)) == [b for b in grid if b.clip(box).size]
 
 
+@given(SHAPES, SHAPES, st.data())
+def test_voxels_of_some_boxes(shape, cell, data):
+    grid = Grid(shape, cell)
+    some = data.draw(st.lists(st.integers(0, len(grid) - 1)))
+    assert grid.voxels(some) == sum(grid.box(i).size for i in some)
+    assert grid.voxels(range(len(grid))) == np.prod(shape)
+
+
 def test_by_hand():
     grid = Grid((5, 4, 7), (2, 4, 3))
     assert (grid.counts, len(grid)) == ((3, 1, 3), 9)

@@ -1,9 +1,11 @@
 import json
 import os
+import tracemalloc
 
 import pytest
 
 from densem.blocks import Journal
+from densem.blocks import journal as journal_module
 from densem.errors import IntegrityError
 
 PLAN = {"model": ["a1"], "core": (2, 4, 6)}
@@ -110,3 +112,64 @@ def test_a_line_is_plain_json(tmp_path):
     note(journal, "worker-0", 9)
     line = (journal.folder / "worker-0.jsonl").read_text()
     assert json.loads(line) == {"block": 9, "digest": "d9"}
+
+
+# ---- many blocks -----------------------------------------------------------------------------
+
+
+def test_asked_again_only_what_came_since_is_read(tmp_path, monkeypatch):
+    journal = started(tmp_path)
+    note(journal, "worker-0", *range(500))
+    assert len(journal.done()) == 500
+    parsed = []
+    original = journal_module._parse
+    monkeypatch.setattr(journal_module, "_parse", lambda line: parsed.append(line) or original(line))
+    assert len(journal.done()) == 500
+    assert parsed == []
+    note(journal, "worker-1", 500)
+    assert journal.done() == set(range(501))
+    assert len(parsed) == 1
+
+
+def test_a_line_seen_while_it_was_written_counts_once_it_is_whole(tmp_path):
+    journal = started(tmp_path)
+    note(journal, "worker-0", 3, 5)
+    path = journal.folder / "worker-0.jsonl"
+    whole = path.read_bytes()
+    for cut in range(len(whole) + 1):
+        path.write_bytes(whole[:cut])  # growing, in the same file
+        assert journal.done() == set(Journal(journal.folder).records())
+    assert journal.done() == {3, 5}
+
+
+def test_what_others_forgot_or_replaced_is_forgotten(tmp_path):
+    journal, other = started(tmp_path), Journal(tmp_path / "journal")
+    note(journal, "worker-0", *range(9))
+    note(journal, "worker-1", 9, 10)
+    assert len(journal.done()) == 11
+    other.keep({1, 10})
+    assert journal.done() == {1, 10}
+    other.keep({10})
+    assert journal.done() == {10}
+    other.forget()
+    assert journal.done() == set()
+
+
+def test_a_block_done_twice_is_given_once(tmp_path):
+    journal = started(tmp_path)
+    note(journal, "worker-0", 4, 1, 4)
+    note(journal, "worker-1", 1, 2)
+    assert [r["block"] for r in journal.scan()] == [4, 1, 2]
+
+
+def test_many_records_are_read_in_little_memory(tmp_path):
+    journal, blocks = started(tmp_path), 20_000
+    line = '{{"block":{},"digests":{{"classes":["0123456789abcdef"],"confidence":["0123456789abcdef"]}}}}\n'
+    (journal.folder / "worker-0.jsonl").write_text("".join(map(line.format, range(blocks))))
+    tracemalloc.start()
+    assert journal.done() == set(range(blocks))
+    journal.keep(set(range(1, blocks)))
+    assert sum(1 for _ in journal.scan()) == blocks - 1
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak / blocks < 600  # bytes; a record in memory takes over 1500

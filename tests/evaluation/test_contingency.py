@@ -177,6 +177,26 @@ def test_protocols_by_name() -> None:
     )
 
 
+def test_workers_read_a_few_blocks_ahead_and_no_more(pair: tuple[Volume, Volume]) -> None:
+    asked: list[int] = []
+    ahead: list[int] = []
+
+    class Counted:
+        shape, dtype = SHAPE, np.dtype(np.uint8)
+
+        def __getitem__(self, key: tuple[slice, ...]) -> np.ndarray:
+            asked.append(1)
+            return np.asarray(pair[0].array[key])
+
+    told = contingency(
+        Volume(Counted(), VOXELS), pair[1], SPARSE, block=(1, 2, 2), workers=2,
+        progress=lambda done, total: ahead.append(len(asked) - done),
+    )  # fmt: skip
+    assert (told.counts == contingency(*pair, SPARSE).counts).all()
+    assert len(asked) == 5 * 4 * 6
+    assert max(ahead) <= 2 * 2
+
+
 def test_progress_counts_blocks(pair: tuple[Volume, Volume]) -> None:
     told: list[tuple[int, int]] = []
     contingency(*pair, SPARSE, block=(2, 3, 5), workers=2, progress=lambda *now: told.append(now))

@@ -23,6 +23,7 @@ from densem.inference import predict
 from densem.inference.job import PredictionJob
 from densem.inference.prediction import _Prediction
 from densem.model import Ensemble
+from densem.volumes import pyramid
 
 pytest.importorskip("distributed")
 
@@ -94,6 +95,17 @@ def test_an_ensemble_at_another_voxel_size(cluster, tmp_path):
     predict(models, volume, tmp_path / "here", options)
     predict(models, volume, tmp_path / "there",
             with_(options, engine="dask", scheduler=cluster.scheduler_address))  # fmt: skip
+    assert chunk_files(tmp_path / "there") == chunk_files(tmp_path / "here")
+
+
+def test_pyramids_are_made_by_the_same_workers(there, tmp_path, monkeypatch):
+    """The client decides on the levels; shards are those of any volume."""
+    monkeypatch.setattr(pyramid, "SMALLEST", 16)
+    volume = write_volume(make_volume((7, 90, 70)), tmp_path / "volume.zarr")
+    predict(make_model(), volume, tmp_path / "here", OPTIONS)
+    monkeypatch.setattr(pyramid, "reduce", None)  # from here on of no use in this process
+    predict(make_model(), volume, tmp_path / "there", there)
+    assert any("/s2/" in name for name in chunk_files(tmp_path / "there"))
     assert chunk_files(tmp_path / "there") == chunk_files(tmp_path / "here")
 
 

@@ -29,7 +29,7 @@ from densem.errors import (
 from densem.inference import label_volume, outputs, predict, predict_box, prediction
 from densem.inference.fusion import Fusion
 from densem.model import Ensemble
-from densem.volumes import open_volume
+from densem.volumes import ome_zarr, open_volume, pyramid
 
 TILED = EXACT.model_copy(update={"core": (4, 16, 24)})  # shards of 4 x 32 x 48
 ALL = TILED.model_copy(update={"save": ("entropy", "probabilities")})
@@ -261,6 +261,34 @@ CHANGES = {
     "outputs": (lambda: make_model(), lambda: make_volume(), with_(TILED, save=("entropy",))),
     "block": (lambda: make_model(), lambda: make_volume(), with_(TILED, block=(8, 64, 96))),
 }
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_pyramids_are_gone_on_with_where_they_were_stopped(model, volume, tmp_path, monkeypatch, workers):
+    monkeypatch.setattr(pyramid, "SMALLEST", 8)
+    monkeypatch.setattr(ome_zarr, "SHARD", (4, 16, 16))
+    monkeypatch.setattr(ome_zarr, "CHUNK", (2, 8, 8))
+    options, original, made = with_(ALL, workers=workers), pyramid.LevelTask.__call__, []
+    predict(model, volume, tmp_path / "whole", options)
+
+    def counted(self, index, box):
+        if len(made) >= 11:
+            raise RuntimeError("stopped here")
+        record = original(self, index, box)
+        made.append((self.folder.name, self.target, index))
+        return record
+
+    monkeypatch.setattr(pyramid.LevelTask, "__call__", counted)
+    with pytest.raises(IncompleteError, match="stopped here"):
+        predict(model, volume, tmp_path / "p", with_(options, retries=0))
+    assert Journal(tmp_path / "p/journal").done() == set(range(8))
+    first = list(made)
+    monkeypatch.setattr(pyramid.LevelTask, "__call__", original)
+    assert predict(model, volume, tmp_path / "p", options).report.done == 0
+    assert first
+    assert chunk_files(tmp_path / "p") == chunk_files(tmp_path / "whole")
+    assert any("s3" in name for name in chunk_files(tmp_path / "p"))
+    assert not list((tmp_path / "p").glob(".*"))
 
 
 @pytest.mark.parametrize("what", CHANGES)

@@ -1,9 +1,12 @@
+import itertools
 from collections import Counter
 
 import numpy as np
 import pytest
 import zarr
 
+from densem.blocks import ClusterCrew, LocalCrew, RunOptions
+from densem.errors import IncompleteError
 from densem.volumes import ome_zarr, open_volume, pyramid
 
 
@@ -67,3 +70,105 @@ def test_every_level_is_the_reduction_of_the_one_before(tmp_path, monkeypatch):
     second = open_volume(path, level=2)
     assert second.voxel_size_nm == (40, 40, 48)
     assert second.offset_nm == (10, 15, 18)
+
+
+# ---- crews -----------------------------------------------------------------------------------
+
+SIZE = (40.0, 10.0, 12.0)
+
+
+@pytest.fixture
+def small(monkeypatch):
+    monkeypatch.setattr(ome_zarr, "SHARD", (4, 32, 32))
+    monkeypatch.setattr(ome_zarr, "CHUNK", (2, 16, 16))
+    monkeypatch.setattr(pyramid, "SMALLEST", 16)
+
+
+def begun(path, kind="labels", shape=(9, 149, 110)):
+    """A volume whose level 0 is written; 18, 6, 2 and 1 shards at the levels above."""
+    values = np.random.default_rng(4).integers(0, 5 if kind == "labels" else 255, shape, dtype=np.uint8)
+    ome_zarr.create(path, shape, values.dtype)[:] = values
+    return ome_zarr.temporary(path)
+
+
+def chunk_files(folder):
+    files = (p for p in folder.rglob("*") if p.is_file() and p.name != "zarr.json")
+    return {str(p.relative_to(folder)): p.read_bytes() for p in files}
+
+
+@pytest.mark.parametrize("kind", ["image", "labels"])
+def test_any_number_of_workers_gives_the_same_files(tmp_path, small, kind):
+    found = []
+    for workers in (1, 3):
+        folder = begun(tmp_path / f"{workers}.zarr", kind)
+        levels = pyramid.build(folder, SIZE, kind, LocalCrew(RunOptions(workers)))
+        assert [name for name, _ in levels] == ["s0", "s1", "s2", "s3", "s4"]
+        found.append(chunk_files(folder))
+    assert len(found[0]) > 60
+    assert found[0] == found[1]
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".1.zarr.part", ".3.zarr.part"]
+
+
+def test_workers_of_a_cluster_give_the_same_files(tmp_path):
+    distributed = pytest.importorskip("distributed")
+    here, there = (begun(tmp_path / f"{n}.zarr", shape=(35, 1100, 1500)) for n in ("here", "there"))
+    pyramid.build(here, SIZE, "labels")
+    with distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, dashboard_address=None, local_directory=str(tmp_path / "dask")
+    ) as cluster, distributed.Client(cluster, set_as_default=False) as client:  # fmt: skip
+        pyramid.build(there, SIZE, "labels", ClusterCrew(client, "dask"))
+    assert len(chunk_files(here)) > 20
+    assert chunk_files(here) == chunk_files(there)
+
+
+class Breaks:
+    """A crew that ends after so many blocks, as a killed process does."""
+
+    def __init__(self, after):
+        self.left = after
+        self.done = []
+
+    def do(self, task, grid, journal, on_progress=None):
+        def broken(index, box):
+            if self.left == 0:
+                raise KeyboardInterrupt
+            self.left -= 1
+            record = task(index, box)
+            self.done.append((task.target, index))
+            return record
+
+        return LocalCrew().do(broken, grid, journal, on_progress)
+
+
+@pytest.mark.parametrize("after", [0, 7, 18, 25])
+def test_what_was_begun_is_gone_on_with(tmp_path, small, after):
+    whole, folder = (begun(tmp_path / f"{n}.zarr") for n in ("whole", "broken"))
+    pyramid.build(whole, SIZE, "labels")
+    first, second = Breaks(after), Breaks(-1)
+    with pytest.raises(KeyboardInterrupt):
+        pyramid.build(folder, SIZE, "labels", first)
+    pyramid.build(folder, SIZE, "labels", second)
+    assert not {*first.done} & {*second.done}
+    assert len(first.done) == after
+    assert chunk_files(folder) == chunk_files(whole)
+
+
+def test_a_block_that_the_disk_lost_is_made_again(tmp_path, small):
+    whole, folder = (begun(tmp_path / f"{n}.zarr") for n in ("whole", "broken"))
+    pyramid.build(whole, SIZE, "labels")
+    with pytest.raises(KeyboardInterrupt):
+        pyramid.build(folder, SIZE, "labels", Breaks(20))
+    (folder / "s1/c/1/2/0").unlink()
+    crew = Breaks(-1)
+    pyramid.build(folder, SIZE, "labels", crew, workers=3)
+    assert [i for level, i in crew.done if level == "s1"] == [(1 * 3 + 2) * 2]
+    assert sum(level == "s2" for level, _ in crew.done) == 6  # it was made of what is not there any more
+    assert chunk_files(folder) == chunk_files(whole)
+
+
+def test_a_disk_that_gives_back_something_else_is_noticed(tmp_path, small, monkeypatch):
+    folder = begun(tmp_path / "a.zarr")
+    made = itertools.count()
+    monkeypatch.setattr(pyramid, "_digest", lambda block: str(next(made)))
+    with pytest.raises(IncompleteError, match=r"s1: the block z 0:4, y 0:32, x 0:32 read back differs from"):
+        pyramid.build(folder, SIZE, "labels")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from densem.blocks.box import Box, Triple, triple
@@ -39,6 +39,15 @@ class Grid:
         start = triple(p * c for p, c in zip(place, self.cell, strict=True))
         stop = triple(a + c for a, c in zip(start, self.cell, strict=True))
         return Box(start, stop).clip(Box.of_shape(self.shape))
+
+    def voxels(self, numbers: Iterable[int]) -> int:
+        """Voxels of the boxes of these numbers together; a million take half a second."""
+        _, ny, nx = self.counts
+        z, y, x = (
+            [min(c, s - start) for start in range(0, s, c)]
+            for s, c in zip(self.shape, self.cell, strict=True)
+        )
+        return sum(z[i // (ny * nx)] * y[i // nx % ny] * x[i % nx] for i in numbers)
 
     def __iter__(self) -> Iterator[Box]:
         """The boxes in C order."""

@@ -4,6 +4,8 @@
     <folder>/<worker>.jsonl   one line for each finished block, synced after the block was verified
 
 Files are only ever appended to, one by each worker. A torn line is ignored: its block is done again.
+A million records are a quarter of a gigabyte: they are read line by line, never kept, and which blocks
+are done is remembered, so that asking again reads only what came since.
 """
 
 from __future__ import annotations
@@ -11,7 +13,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -32,6 +35,7 @@ class Journal:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._known: dict[Path, _Known] = {}
 
     @property
     def logs(self) -> Path:
@@ -76,19 +80,29 @@ class Journal:
             raise IntegrityError(f"{path}: not a readable plan; give --overwrite to start anew")
         return plan
 
+    def scan(self) -> Iterator[Record]:
+        """What was noted for each finished block, one after the other, each block once.
+
+        A block that was done twice was done with the same outcome: its first record is given.
+        """
+        given: set[int] = set()
+        for path in self._files():
+            for record in _read(path):
+                if record["block"] not in given:
+                    given.add(record["block"])
+                    yield record
+
     def records(self) -> dict[int, Record]:
-        """What was noted for each finished block, merged from all workers' files."""
-        found: dict[int, Record] = {}
-        for path in sorted(self.folder.glob("*.jsonl")):
-            for line in path.read_bytes().split(b"\n"):
-                record = _parse(line)
-                if record is not None:
-                    found[record["block"]] = record
-        return found
+        """All of them in memory, by block: for runs of few blocks."""
+        return {record["block"]: record for record in self.scan()}
 
     def done(self) -> set[int]:
-        """Numbers of the finished blocks."""
-        return set(self.records())
+        """Numbers of the finished blocks; asked again, only what was appended since is read."""
+        files = self._files()
+        self._known = {path: self._known.get(path, _Known()) for path in files}
+        for path, known in self._known.items():
+            known.update(path)
+        return set().union(*(known.blocks for known in self._known.values()))
 
     def worker(self, name: str) -> Pen:
         """The file one worker appends to; no two may share a name at the same time."""
@@ -96,20 +110,19 @@ class Journal:
 
     def keep(self, blocks: set[int]) -> None:
         """Forget all finished blocks but these."""
-        records = self.records()
-        if set(records) <= blocks:
+        if self.done() <= blocks:
             return
-        lines = [json.dumps(r) for i, r in sorted(records.items()) if i in blocks]
         kept = self.folder / "kept.jsonl"
-        replace(kept, "".join(f"{line}\n" for line in lines))
-        for path in self.folder.glob("*.jsonl"):
+        lines = (json.dumps(r, separators=(",", ":")) for r in self.scan() if r["block"] in blocks)
+        replace_lines(kept, lines)
+        for path in self._files():
             if path != kept:
                 path.unlink()
 
     def forget(self) -> None:
         """Forget plan and blocks."""
         (self.folder / PLAN).unlink(missing_ok=True)
-        for path in self.folder.glob("*.jsonl"):
+        for path in self._files():
             path.unlink()
 
     def tidy(self) -> None:
@@ -136,9 +149,12 @@ class Journal:
                 )
             yield
 
+    def _files(self) -> list[Path]:
+        return sorted(self.folder.glob("*.jsonl"))
+
     def _start(self, plan: Record) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        for old in self.folder.glob("*.jsonl"):
+        for old in self._files():
             old.unlink()
         replace(self.folder / PLAN, json.dumps(plan, indent=1))
 
@@ -174,13 +190,56 @@ class Pen:
 
 def replace(path: Path, text: str, sync: bool = True) -> None:
     """Write a file that appears whole or not at all; synced, it also survives a power cut."""
+    _replace(path, [text], sync)
+
+
+def replace_lines(path: Path, lines: Iterable[str]) -> None:
+    """The same from lines, of which only one is in memory."""
+    _replace(path, (f"{line}\n" for line in lines), sync=True)
+
+
+def _replace(path: Path, texts: Iterable[str], sync: bool) -> None:
     part = path.with_name(f".{path.name}.part")
     with part.open("w") as handle:
-        handle.write(text)
+        handle.writelines(texts)
         handle.flush()
         if sync:
             os.fsync(handle.fileno())
     os.replace(part, path)
+
+
+@dataclass
+class _Known:
+    """The blocks of one file as far as it was read: whole lines up to an offset in bytes."""
+
+    inode: int = 0
+    offset: int = 0
+    blocks: set[int] = field(default_factory=set)
+
+    def update(self, path: Path) -> None:
+        """Read what came since; a file that was replaced or cut is read anew, one that is gone is empty."""
+        if not path.exists():
+            self.inode, self.offset, self.blocks = 0, 0, set()
+            return
+        with path.open("rb") as handle:
+            there = os.fstat(handle.fileno())
+            if there.st_ino != self.inode or there.st_size < self.offset:
+                self.inode, self.offset, self.blocks = there.st_ino, 0, set()
+            handle.seek(self.offset)
+            for line in handle:
+                record = _parse(line)
+                if record is not None:
+                    self.blocks.add(record["block"])
+                if line.endswith(b"\n"):
+                    self.offset += len(line)
+
+
+def _read(path: Path) -> Iterator[Record]:
+    with contextlib.suppress(FileNotFoundError), path.open("rb") as handle:  # kept elsewhere meanwhile
+        for line in handle:
+            record = _parse(line)
+            if record is not None:
+                yield record
 
 
 def _parse(line: bytes) -> Record | None:

@@ -15,7 +15,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
 from dataclasses import dataclass, field
 
@@ -88,7 +88,8 @@ def run(
     """
     options = options or RunOptions()
     planned = range(len(grid)) if options.order is None else options.order
-    missing = len(set(planned) - journal.done())
+    done = journal.done()
+    missing = sum(i not in done for i in planned)
     engine = Threads(task, journal, min(options.workers, missing), options.name)
     return coordinate(engine, grid, journal, options, on_progress)
 
@@ -108,15 +109,15 @@ def coordinate(
         UnfitWorkerError: if a worker would give other bytes.
     """
     options = options or RunOptions()
-    planned = list(range(len(grid)) if options.order is None else options.order)
-    known = journal.done() & set(planned)
+    planned = range(len(grid)) if options.order is None else options.order
+    done = journal.done()
     work = _Work(engine, grid, journal, options, on_progress)
-    work.total = sum(grid.box(i).size for i in planned)
-    work.finished = sum(grid.box(i).size for i in known)
-    work.queue.extend((i, 0) for i in planned if i not in known)
-    missing = len(work.queue)
+    work.total, work.finished = grid.voxels(planned), grid.voxels(i for i in planned if i in done)
+    work.fresh = (i for i in planned if i not in done)
+    known = sum(i in done for i in planned)
+    missing = len(planned) - known
     state = "stopped"
-    work.bulletin.begin(grid, {**engine.describe(), "planned": len(planned), "resumed": len(known)})
+    work.bulletin.begin(grid, {**engine.describe(), "planned": len(planned), "resumed": known})
     try:
         work.run()
         _audit(grid, planned, work)
@@ -126,18 +127,25 @@ def coordinate(
         raise
     finally:
         work.bulletin.say(state=state)
-    return Report(len(planned), len(known), missing)
+    return Report(len(planned), known, missing)
 
 
 @dataclass
 class _Work:
-    """What is left, what is handed out, and what came of it."""
+    """What is left, what is handed out, and what came of it.
+
+    Attributes:
+        fresh: blocks that were not handed out yet; a million are never listed.
+        queue: blocks to be tried again, with the attempts so far.
+        flying: what is handed out.
+    """
 
     engine: Engine
     grid: Grid
     journal: Journal
     options: RunOptions
     on_progress: Progress | None
+    fresh: Iterator[int] = field(default_factory=lambda: iter(()))
     queue: deque[tuple[int, int]] = field(default_factory=deque)
     flying: dict[Future[None], tuple[int, int]] = field(default_factory=dict)
     returned: set[int] = field(default_factory=set)
@@ -153,8 +161,7 @@ class _Work:
         self._notify()
         try:
             with Watch(self.bulletin, self.options.stall_minutes) as watch:
-                while (self.queue or self.flying) and not self.options.stop.is_set():
-                    self._hand_out(watch)
+                while self._hand_out(watch) and not self.options.stop.is_set():
                     self._take_back(watch)
         except BaseException:
             self.options.stop.set()
@@ -162,12 +169,21 @@ class _Work:
             raise
         self.engine.close(hurry=self.options.stop.is_set())
 
-    def _hand_out(self, watch: Watch) -> None:
+    def _hand_out(self, watch: Watch) -> bool:
+        """Keep the engine busy; whether anything is handed out."""
         slots = max(1, self.engine.slots)
-        while self.queue and len(self.flying) < slots and not self.options.stop.is_set():
-            index, attempt = self.queue.popleft()
+        while len(self.flying) < slots and not self.options.stop.is_set():
+            index, attempt = self._next()
+            if index < 0:
+                break
             self.flying[self.engine.submit(index, self.grid.box(index))] = index, attempt
         watch.handed_out(len(self.flying))
+        return bool(self.flying)
+
+    def _next(self) -> tuple[int, int]:
+        """The next block and its attempts so far; fresh ones first; -1 where none is left."""
+        index = next(self.fresh, -1)
+        return (index, 0) if index >= 0 or not self.queue else self.queue.popleft()
 
     def _take_back(self, watch: Watch) -> None:
         for future in wait(self.flying, TICK_SECONDS, FIRST_COMPLETED).done:
@@ -217,7 +233,7 @@ class _Work:
             self.on_progress(self.finished, self.total)
 
 
-def _audit(grid: Grid, planned: list[int], work: _Work) -> None:
+def _audit(grid: Grid, planned: Sequence[int], work: _Work) -> None:
     missing = _missing(planned, work)
     if not missing:
         return
@@ -232,7 +248,7 @@ def _audit(grid: Grid, planned: list[int], work: _Work) -> None:
     )
 
 
-def _missing(planned: list[int], work: _Work) -> list[int]:
+def _missing(planned: Sequence[int], work: _Work) -> list[int]:
     """Planned blocks without a record; one that was reported done is waited for."""
     deadline = time.monotonic() + SETTLE_SECONDS
     while True:

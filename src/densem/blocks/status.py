@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
+from array import array
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -88,30 +89,79 @@ class Status:
         Raises:
             NotFoundError: if no run was ever begun there.
         """
-        said, records = bulletin.read(journal.folder), journal.records()
+        said = bulletin.read(journal.folder)
         place = {**(journal.plan() or {}), **said}
         if not {"shape", "block"} <= set(place):
             raise NotFoundError(
                 f"{journal.folder.parent}: no run was begun there; there is no {bulletin.RUN}"
             )
         grid = Grid(triple(place["shape"]), triple(place["block"]))
-        state = _state(said)
-        rate, quiet = _pace(said, records, grid) if state == "running" else (None, None)
-        left = sum(grid.box(i).size for i in range(len(grid)) if i not in records) if rate else 0
+        state, found = _state(said), _Found.read(journal, float(said.get("began", 0)))
+        rate, quiet = found.pace(grid) if state == "running" else (None, None)
+        left = grid.voxels(i for i in range(len(grid)) if i not in found.blocks) if rate else 0
         return cls(
             folder=str(journal.folder.parent),
             state=state,
             planned=len(grid),
-            done=sum(i < len(grid) for i in records),
+            done=sum(i < len(grid) for i in found.blocks),
             voxels_per_second=rate,
             seconds_left=left / rate if rate else None,
             seconds_quiet=quiet,
             engine=said.get("engine"),
             dashboard=said.get("dashboard"),
             scheduler=said.get("scheduler"),
-            workers=_workers(journal.folder, records, float(said.get("began", 0))),
-            failures=_failures(journal.folder, records, grid),
+            workers=_workers(journal.folder, found),
+            failures=_failures(journal.folder, found.blocks, grid),
         )
+
+
+@dataclass
+class _Found:
+    """What the records say together; of a single one only what is needed later.
+
+    Attributes:
+        began: of this run, in s since 1970.
+        blocks: that are finished.
+        recent: number of those that this run finished.
+        times: when, in s since 1970, in the same order.
+        workers: by name: blocks finished, and when the last of them was.
+    """
+
+    began: float
+    blocks: set[int] = field(default_factory=set)
+    recent: array[int] = field(default_factory=lambda: array("q"))
+    times: array[float] = field(default_factory=lambda: array("d"))
+    workers: dict[str, tuple[int, float | None]] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, journal: Journal, began: float) -> _Found:
+        """Read a journal, line by line."""
+        found = cls(began)
+        for record in journal.scan():
+            found.add(record)
+        return found
+
+    def add(self, record: Record) -> None:
+        """Take in one record."""
+        block, last, name = record["block"], record.get("time"), str(record.get("worker", "unknown"))
+        self.blocks.add(block)
+        if last is not None and last > self.began:
+            self.recent.append(block)
+            self.times.append(last)
+        count, latest = self.workers.get(name, (0, None))
+        self.workers[name] = count + 1, max((t for t in (last, latest) if t is not None), default=None)
+
+    def pace(self, grid: Grid) -> tuple[float | None, float]:
+        """Voxels a second over the last finished blocks of this run, and seconds since the last of them."""
+        now = time.time()
+        if not self.times:
+            return None, now - self.began
+        recent = sorted(range(len(self.times)), key=self.times.__getitem__)
+        last = recent[-max(20, len(recent) // 5) :]
+        before = len(recent) - len(last)
+        since = self.times[recent[before - 1]] if before else self.began
+        voxels = grid.voxels(self.recent[i] for i in last)
+        return voxels / max(1e-3, now - since), now - self.times[recent[-1]]
 
 
 def _state(said: Record) -> str:
@@ -120,32 +170,18 @@ def _state(said: Record) -> str:
     return "silent" if state in _ALIVE and not alive else state
 
 
-def _pace(said: Record, records: dict[int, Record], grid: Grid) -> tuple[float | None, float]:
-    """Voxels a second over the last finished blocks of this run, and seconds since the last of them."""
-    now, began = time.time(), float(said.get("began", 0))
-    recent = sorted((float(r.get("time", 0)), i) for i, r in records.items() if r.get("time", 0) > began)
-    quiet = now - (recent[-1][0] if recent else began)
-    if not recent:
-        return None, quiet
-    last = recent[-max(20, len(recent) // 5) :]
-    since = began if len(last) == len(recent) else recent[-len(last) - 1][0]
-    voxels = sum(grid.box(i).size for _, i in last)
-    return voxels / max(1e-3, now - since), quiet
-
-
-def _workers(folder: Path, records: dict[int, Record], began: float) -> list[WorkerStatus]:
+def _workers(folder: Path, found: _Found) -> list[WorkerStatus]:
     """Those that finished blocks, and those of this run that only began one."""
-    files = {p.stem: p.stat().st_mtime for p in folder.glob("*.jsonl")}
-    found = {n: WorkerStatus(n, 0, t) for n, t in files.items() if t >= began and n != "kept"}
-    for record in records.values():
-        name, last = str(record.get("worker", "unknown")), record.get("time")
-        known = found.get(name, WorkerStatus(name, 0, None))
-        latest = max((t for t in (last, known.last) if t is not None), default=None)
-        found[name] = WorkerStatus(name, known.blocks + 1, latest)
-    return sorted(found.values(), key=lambda w: -(w.last or -math.inf))
+    files = {p.stem: p.stat().st_mtime for p in folder.glob("*.jsonl") if p.stem != "kept"}
+    known = {n: WorkerStatus(n, 0, t) for n, t in files.items() if t >= found.began}
+    for name, (blocks, last) in found.workers.items():
+        touched = known[name].last if name in known else None
+        latest = max((t for t in (last, touched) if t is not None), default=None)
+        known[name] = WorkerStatus(name, blocks, latest)
+    return sorted(known.values(), key=lambda w: -(w.last or -math.inf))
 
 
-def _failures(folder: Path, records: dict[int, Record], grid: Grid) -> list[Failure]:
+def _failures(folder: Path, done: set[int], grid: Grid) -> list[Failure]:
     try:
         lines = (folder / bulletin.FAILURES).read_text().splitlines()
     except OSError:
@@ -157,7 +193,7 @@ def _failures(folder: Path, records: dict[int, Record], grid: Grid) -> list[Fail
             block = int(row["block"])
         except (ValueError, KeyError, TypeError):
             continue  # a torn line
-        if block not in records and block < len(grid):
+        if block not in done and block < len(grid):
             found[block] = Failure(
                 block, str(grid.box(block)), row["attempt"], row["message"], row["quarantined"]
             )

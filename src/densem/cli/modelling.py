@@ -226,6 +226,7 @@ def evaluate(
             help="labelled: all labelled voxels; cells: inside labelled cells only, as the reference's test."
         ),
     ] = "labelled",
+    workers: Annotated[int, typer.Option(min=1, help="Blocks counted at a time.")] = 2,
     json: Annotated[bool, typer.Option("--json", help="Print the scores as JSON.")] = False,
 ) -> None:
     """Compare a prediction with the labels of its volume; writes a page of figures."""
@@ -235,7 +236,7 @@ def evaluate(
     from densem.study.scoring import evaluate_prediction
 
     with bar("Evaluating") as progress:
-        result = evaluate_prediction(study, prediction, protocol, progress)
+        result = evaluate_prediction(study, prediction, protocol, progress, workers)
     if json:
         typer.echo(json_format.dumps(result.scores, indent=1))
         return

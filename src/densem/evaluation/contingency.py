@@ -11,11 +11,12 @@ is unlabelled (255) are left out. Every score of `voxels.py` follows from this t
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import islice
 
 import numpy as np
 
@@ -155,8 +156,12 @@ def _parts(truth: Volume, prediction: Volume, grid: Grid, workers: int) -> Itera
     if workers <= 1:
         yield from map(count, grid)
         return
-    with ThreadPoolExecutor(workers) as pool:
-        yield from pool.map(count, grid)
+    boxes = iter(grid)
+    with ThreadPoolExecutor(workers) as pool:  # a window: counts of a block are half a megabyte
+        waiting = deque(pool.submit(count, box) for box in islice(boxes, 2 * workers))
+        while waiting:
+            yield waiting.popleft().result()
+            waiting.extend(pool.submit(count, box) for box in islice(boxes, 1))
 
 
 def _count(truth: np.ndarray, prediction: np.ndarray) -> _Joint:

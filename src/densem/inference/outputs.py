@@ -21,7 +21,7 @@ import numpy as np
 import psutil
 import zarr
 
-from densem.blocks import Box, Grid, Triple, triple
+from densem.blocks import Box, Crew, Grid, LocalCrew, Triple
 from densem.errors import IntegrityError, ResourceError
 from densem.schema import UNLABELLED, LabelSchema
 from densem.volumes import Layout, ome_zarr, pyramid
@@ -33,6 +33,7 @@ NAMES = ("classes", "confidence", "entropy", "probabilities")
 LARGEST_SHARD_COUNT = 100_000
 LARGE_TILE = 2_000_000
 Digests = dict[str, list[str]]
+DIGEST_BYTES = 8
 
 
 @dataclass(frozen=True)
@@ -130,31 +131,48 @@ class Outputs:
 
     def finish(
         self,
-        blocks: Grid,
-        digests: Mapping[int, Digests],
+        digests: ShardDigests,
         place: tuple[Nanometres, Nanometres],
         attributes: dict[str, Any],
+        crew: Crew | None = None,
+        workers: int = 1,
     ) -> None:
         """Add pyramids and metadata and put every output in place; may be repeated after a kill.
 
         Args:
-            blocks: the blocks that were written.
-            digests: what `write` gave for each of them.
+            digests: what `write` gave, of all blocks.
             place: voxel size and offset of the volume, in nm.
             attributes: densem's record, the same for all.
+            crew: who does the blocks of the pyramids; by default one thread of this process.
+            workers: threads that look at the part of the pyramids that an earlier call left.
         """
         for name in self.names:
             part = ome_zarr.temporary(self.path(name))
             if not part.exists():
                 continue
-            identity = self._identity(name, blocks, digests, place[0])
-            self._describe(name, place, {**attributes, "kind": name, "id": identity, "complete": True})
+            levels = [("s0", place[0])]
+            if name != "probabilities":
+                kind: ome_zarr.Kind = "labels" if name == "classes" else "image"
+                levels = pyramid.build(part, place[0], kind, crew or LocalCrew(), workers)
+            record = {**attributes, "kind": name, "id": digests.identity(name, place[0]), "complete": True}
+            self._describe(name, levels, place, record)
             os.replace(part, self.path(name))
 
-    def _describe(self, name: str, place: tuple[Nanometres, Nanometres], attributes: dict[str, Any]) -> None:
+    def forget_levels(self) -> None:
+        """Remove what was begun of the pyramids: the level below them has changed."""
+        for name in self.names:
+            part = ome_zarr.temporary(self.path(name))
+            if part.exists():
+                pyramid.forget(part)
+
+    def _describe(
+        self,
+        name: str,
+        levels: list[tuple[str, Nanometres]],
+        place: tuple[Nanometres, Nanometres],
+        attributes: dict[str, Any],
+    ) -> None:
         part = ome_zarr.temporary(self.path(name))
-        for coarser in part.glob("s[1-9]*"):
-            shutil.rmtree(coarser)
         if name == "probabilities":
             group = zarr.open_group(part, mode="r+")
             group.attrs.put({"ome": _channel_axes(name, place), "densem": attributes})
@@ -163,23 +181,7 @@ class Outputs:
         if name == "classes":
             rows = [(c.id, c.name, c.rgb) for c in self.schema.classes]
             attributes = {**attributes, "schema": self.schema.to_table()}
-        levels = pyramid.build(part, place[0], "labels" if name == "classes" else "image")
         ome_zarr.describe(part, levels, place[1], attributes, rows)
-
-    def _identity(
-        self, name: str, blocks: Grid, digests: Mapping[int, Digests], voxel_size_nm: Nanometres
-    ) -> str:
-        shards = Grid(self.shape, self.layout.shard)
-        by_start: dict[Triple, str] = {}
-        for index, found in digests.items():
-            box = blocks.box(index)
-            inner = Grid(box.shape, self.layout.shard)
-            for shard, digest in zip(inner, found[name], strict=True):
-                by_start[triple(a + b for a, b in zip(box.start, shard.start, strict=True))] = digest
-        total = hashlib.sha256(json.dumps([name, self.shape, voxel_size_nm]).encode())
-        for shard in shards:
-            total.update(by_start[shard.start].encode())
-        return total.hexdigest()[:16]
 
     # ---- the disk ----------------------------------------------------------------------------
 
@@ -214,6 +216,36 @@ class Outputs:
             )
 
 
+class ShardDigests:
+    """The digests of all shards of a prediction, 8 bytes for each, while the journal is read once.
+
+    Args:
+        outputs: whose they are.
+        blocks: in which they were written.
+    """
+
+    def __init__(self, outputs: Outputs, blocks: Grid) -> None:
+        self._blocks, self._shards = blocks, Grid(outputs.shape, outputs.layout.shard)
+        self._found = {n: np.zeros((len(self._shards), DIGEST_BYTES), np.uint8) for n in outputs.names}
+
+    def add(self, block: int, digests: Digests) -> None:
+        """Take in those of a block."""
+        box = self._blocks.box(block)
+        _, ny, nx = self._shards.counts
+        for position, shard in enumerate(Grid(box.shape, self._shards.cell)):
+            at = zip(box.start, shard.start, self._shards.cell, strict=True)
+            z, y, x = ((a + b) // c for a, b, c in at)
+            for name, found in self._found.items():
+                found[(z * ny + y) * nx + x] = np.frombuffer(bytes.fromhex(digests[name][position]), np.uint8)
+
+    def identity(self, name: str, voxel_size_nm: Nanometres) -> str:
+        """The id of an output: 16 hex digits over its shape, voxel size and shards in C order."""
+        total = hashlib.sha256(json.dumps([name, self._shards.shape, voxel_size_nm]).encode())
+        for digest in self._found[name]:
+            total.update(digest.tobytes().hex().encode())
+        return total.hexdigest()[:16]
+
+
 def count_labels(blocks: Iterable[np.ndarray]) -> dict[str, int]:
     """Voxels of each class id (as text, as JSON wants it) in uint8 arrays."""
     total = np.zeros(256, np.int64)
@@ -238,7 +270,7 @@ def _part(side: int, most: int) -> int:
 
 
 def _hash(block: np.ndarray) -> str:
-    return hashlib.blake2b(block.data, digest_size=8).hexdigest()
+    return hashlib.blake2b(block.data, digest_size=DIGEST_BYTES).hexdigest()
 
 
 def _channel_axes(name: str, place: tuple[Nanometres, Nanometres]) -> dict[str, Any]:

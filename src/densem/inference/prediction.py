@@ -19,17 +19,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from densem import __version__
-from densem.blocks import Progress, Report, RunOptions, coordinate, run
+from densem.blocks import ClusterCrew, Crew, LocalCrew, Progress, Report, RunOptions, run, verify
 from densem.blocks.bulletin import Bulletin, Watch
-from densem.blocks.cluster import Cluster, ask
+from densem.blocks.cluster import ask
+from densem.blocks.journal import Record
 from densem.blocks.slurm import clear_left_jobs
 from densem.errors import ConfigError, DensemWarning, ExistsError
 from densem.inference.block_task import BlockTask, VoxelCounter
 from densem.inference.domain import compare
 from densem.inference.job import PredictionJob, check_reachable, cluster_client, runtime_there
 from densem.inference.labeller import TOLERANCE, check_sizes, same_size
+from densem.inference.machine import Cores
 from densem.inference.options import PredictOptions
-from densem.inference.outputs import NAMES, Digests, Outputs
+from densem.inference.outputs import NAMES, Outputs, ShardDigests
 from densem.inference.prepared import Prepared, torch_threads
 from densem.inference.resample import STAGE, at_size, bring_back
 from densem.inference.runtime import ENTRIES
@@ -163,28 +165,23 @@ class _Prediction(Prepared):
         refuse_finished(self.outputs.folder, self.options)
         self.outputs.check_disk(self._missing_share())
         with self.journal.lock():
-            report = self._do_blocks(on_progress)
-            bulletin = Bulletin(self.journal)
-            bulletin.say(state="adding pyramids")
-            with Watch(bulletin):
-                self.finish({**provenance, "warnings": list(found)})
-            bulletin.say(state="finished")
+            report = self._do_blocks(on_progress, {**provenance, "warnings": list(found)})
         classes = open_volume(self.outputs.path("classes"))
         seconds, overhead = time.monotonic() - start, self.labeller.tiling.overhead
         said = self.verdict.line() if self.verdict else ""
         return Prediction(self.outputs.folder, classes, found, report, seconds, overhead, said)
 
-    def _do_blocks(self, on_progress: Progress | None) -> Report:
+    def _do_blocks(self, on_progress: Progress | None, provenance: dict[str, Any]) -> Report:
         clear_left_jobs(self.journal)
         PredictionJob.drop(self.outputs.folder)  # workers of a killed run, if any are left, write no more
         if self.options.engine != "local":
             try:
-                return self._work_on_cluster(on_progress)
+                return self._work_on_cluster(on_progress, provenance)
             finally:
                 self.journal.tidy()
         self.begin()
         self.verify()
-        return self._work_here(on_progress)
+        return self._work_here(on_progress, provenance)
 
     def begin(self) -> None:
         """Start anew or take up what is there."""
@@ -200,42 +197,54 @@ class _Prediction(Prepared):
     def _missing_share(self) -> float:
         if self.options.overwrite or self.journal.plan() is None:
             return 1.0
-        done = sum(self.blocks.box(i).size for i in self.journal.done() if i < len(self.blocks))
+        done = self.blocks.voxels(i for i in self.journal.done() if i < len(self.blocks))
         return 1 - done / self.labeller.volume.box.size
 
     def verify(self) -> None:
         """Forget the blocks that the journal knows and the disk does not hold."""
-        kept = {
-            i
-            for i, r in self.journal.records().items()
-            if self.outputs.holds(self.blocks.box(i), r["digests"])
-        }
-        self.journal.keep(kept)
+        verify(self.journal, self._holds, Cores.look().usable)
 
-    def _work_here(self, on_progress: Progress | None) -> Report:
+    def _holds(self, record: Record) -> bool:
+        return self.outputs.holds(self.blocks.box(record["block"]), record["digests"])
+
+    def _work_here(self, on_progress: Progress | None, provenance: dict[str, Any]) -> Report:
         counter = VoxelCounter(on_progress, self.stop, self.labeller.volume.box.size)
-        counter.add(sum(self.blocks.box(i).size for i in self.journal.done()))
+        counter.add(self.blocks.voxels(self.journal.done()))
         task = BlockTask(self.labeller, self.outputs, counter, self.region, self.options.workers)
         # Every worker keeps all of torch's threads: their number decides the last bit of a softmax.
         with torch_threads(self.threads):
-            return run(task, self.blocks, self.journal, self._run_options())
+            report = run(task, self.blocks, self.journal, self._run_options())
+        self._complete(report, LocalCrew(self._run_options()), provenance)
+        return report
 
-    def _work_on_cluster(self, on_progress: Progress | None) -> Report:
+    def _work_on_cluster(self, on_progress: Progress | None, provenance: dict[str, Any]) -> Report:
         check_reachable(self.labeller.volume, self.options.engine)
         if self.adopt():  # whatever must be refused is refused before any job is asked for
             self.begin()
             self.verify()
             if len(self.journal.done()) == len(self.blocks):
-                return self._work_here(on_progress)
+                return self._work_here(on_progress, provenance)
         with cluster_client(self, self._blocks_left()) as client:
             self._learn_runtime(client)
             self.begin()
             job = PredictionJob.leave(self)
-            engine = Cluster(client, job, self.journal, self.options.engine)
+            crew = ClusterCrew(client, self.options.engine, self._run_options())
             try:
-                return coordinate(engine, self.blocks, self.journal, self._run_options(), on_progress)
+                report = crew.do(job, self.blocks, self.journal, on_progress)
             finally:
                 job.retract()
+            self._complete(report, crew, provenance)
+            return report
+
+    def _complete(self, report: Report, crew: Crew, provenance: dict[str, Any]) -> None:
+        """After the blocks: pyramids by the same crew, metadata, names."""
+        if report.done:
+            self.outputs.forget_levels()
+        bulletin = Bulletin(self.journal)
+        bulletin.say(state="adding pyramids")
+        with Watch(bulletin):
+            self.finish(provenance, crew)
+        bulletin.say(state="finished")
 
     def _learn_runtime(self, client: Client) -> None:
         """Ask the first worker there is; on a busy cluster this is where a run waits."""
@@ -265,14 +274,14 @@ class _Prediction(Prepared):
         options = self.options
         return RunOptions(options.workers, options.retries, stop=self.stop, stall_minutes=options.stall)
 
-    def finish(self, provenance: dict[str, Any]) -> None:
+    def finish(self, provenance: dict[str, Any], crew: Crew | None = None) -> None:
         """Metadata, pyramids, names."""
-        records = self.journal.records()
         volume = self.labeller.volume
-        counts: Counter[str] = Counter()
-        for r in records.values():
-            counts.update(r["counts"])
-        record = {
+        counts, digests = Counter[str](), ShardDigests(self.outputs, self.blocks)
+        for record in self.journal.scan():
+            counts.update(record["counts"])
+            digests.add(record["block"], record["digests"])
+        facts = {
             "provenance": {
                 "densem": __version__,
                 "model_name": self.ensemble.name,
@@ -283,8 +292,8 @@ class _Prediction(Prepared):
             },
             "label_counts": dict(sorted(counts.items(), key=lambda c: int(c[0]))),
         }
-        digests: dict[int, Digests] = {i: r["digests"] for i, r in records.items()}
-        self.outputs.finish(self.blocks, digests, (volume.voxel_size_nm, volume.offset_nm), record)
+        place = (volume.voxel_size_nm, volume.offset_nm)
+        self.outputs.finish(digests, place, facts, crew, Cores.look().usable)
 
 
 def _announce(engine: str, dashboard: str, folder: Path) -> None:

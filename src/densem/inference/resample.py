@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from densem.blocks import Box, Grid, Triple, triple
-from densem.inference.outputs import Outputs, count_labels
+from densem.inference.outputs import Outputs, ShardDigests, count_labels
 from densem.volumes import Volume, open_volume
 from densem.volumes.volume import Nanometres
 
@@ -95,15 +95,14 @@ def bring_back(seen: Outputs, own: Outputs, volume: Volume, attributes: dict[str
     seen_size = open_volume(seen.path("classes")).voxel_size_nm
     z, y, x = (s / v for s, v in zip(seen_size, volume.voxel_size_nm, strict=True))
     sources = {name: seen.array(name) for name in own.names}
-    digests = {
-        i: own.write(box, {n: nearest(a, (z, y, x), box) for n, a in sources.items()})
-        for i, box in enumerate(blocks)
-    }
+    digests = ShardDigests(own, blocks)
+    for i, box in enumerate(blocks):
+        digests.add(i, own.write(box, {n: nearest(a, (z, y, x), box) for n, a in sources.items()}))
     found = own.array("classes")
     counts = count_labels(np.asarray(found[box.slices]) for box in blocks)
     known = {**attributes.get("provenance", {}), "input": volume.id, "predicted_at_nm": list(seen_size)}
     record = {"provenance": known, "label_counts": counts}
-    own.finish(blocks, digests, (volume.voxel_size_nm, volume.offset_nm), record)
+    own.finish(digests, (volume.voxel_size_nm, volume.offset_nm), record)
 
 
 def nearest(labels: Any, ratio: Ratio, box: Box) -> np.ndarray:

@@ -36,8 +36,17 @@ class EvaluationResult:
     file: Path
 
 
-def evaluate_prediction(folder: Path, name: str, protocol: str, progress: Progress) -> EvaluationResult:
+def evaluate_prediction(
+    folder: Path, name: str, protocol: str, progress: Progress, workers: int = 2
+) -> EvaluationResult:
     """Score a prediction against the labels of its volume; writes `scores-<protocol>.json` and the page.
+
+    Args:
+        folder: of the study.
+        name: of the prediction.
+        protocol: `labelled` or `cells`.
+        progress: told blocks done and blocks in all.
+        workers: blocks counted at the same time; never changes a score.
 
     Raises:
         NotFoundError: no such prediction.
@@ -60,7 +69,8 @@ def evaluate_prediction(folder: Path, name: str, protocol: str, progress: Progre
         )
     for text in _seen_in_training(study, entry):
         warnings.warn(text, DensemWarning, stacklevel=2)
-    found = scores(contingency(truth, prediction, study.schema, judged, workers=2, progress=progress))
+    table = contingency(truth, prediction, study.schema, judged, workers=workers, progress=progress)
+    found = scores(table)
     record = {
         "prediction": name, "volume": entry.volume, "truth_id": truth.id,
         "model_id": entry.model_id, **found.to_dict(),

@@ -92,9 +92,8 @@ def create(
     """
     if path.exists() and not overwrite:
         raise ExistsError(f"{path}: exists already; give another name or --overwrite to replace it")
+    discard(path)
     part = temporary(path)
-    if part.exists():
-        shutil.rmtree(part)
     part.parent.mkdir(parents=True, exist_ok=True)
     group = zarr.open_group(part, mode="w", zarr_format=3)
     return create_array(group, "s0", shape, dtype, layout or Layout.fitting(shape))
@@ -154,8 +153,14 @@ def finish(path: Path, overwrite: bool = False) -> Volume:
 
 
 def discard(path: Path) -> None:
-    """Remove what was begun for `path` and not finished."""
-    shutil.rmtree(temporary(path), ignore_errors=True)
+    """Remove what was begun for `path` and not finished, with the journals of its levels."""
+    for left in (temporary(path), levels_folder(temporary(path))):
+        shutil.rmtree(left, ignore_errors=True)
+
+
+def levels_folder(folder: Path) -> Path:
+    """Where the journals of a volume's coarser levels lie while they are built."""
+    return folder.with_name(f"{folder.name}.levels")
 
 
 def update_attributes(path: Path, **changes: Any) -> None:

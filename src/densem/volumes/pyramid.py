@@ -6,15 +6,20 @@ isotropic; levels end when the largest in-plane side is at most 256 voxels.
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import itertools
+import shutil
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import zarr
 
-from densem.blocks import Grid, Triple, triple
-from densem.volumes.ome_zarr import Kind, Layout, create_array
+from densem.blocks import Box, Crew, Grid, Journal, LocalCrew, Triple, triple, verify
+from densem.errors import IntegrityError
+from densem.volumes.ome_zarr import Kind, Layout, create_array, levels_folder
 from densem.volumes.volume import Nanometres
 
 SMALLEST = 256
@@ -80,30 +85,117 @@ def _vote(corners: list[np.ndarray]) -> np.ndarray:
     return best
 
 
-def build(folder: Path, voxel_size_nm: Nanometres, kind: Kind) -> list[tuple[str, Nanometres]]:
+# ---- a volume's levels -----------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class LevelTask:
+    """Writes one block of a level: whole shards of it, from the level before. Can be sent to other machines.
+
+    Attributes:
+        folder: of the volume.
+        source: name of the level that is read.
+        target: name of the level that is written.
+        by: how many voxels become one, (z, y, x).
+        kind: images by mean, labels by mode.
+    """
+
+    folder: Path
+    source: str
+    target: str
+    by: Triple
+    kind: Kind
+
+    def __call__(self, index: int, box: Box) -> dict[str, Any]:
+        """Write a box of the level and read it back; gives its digest.
+
+        Raises:
+            IntegrityError: if the disk gives back something else.
+        """
+        group = zarr.open_group(self.folder, mode="r+")
+        source, target = _array(group, self.source), _array(group, self.target)
+        read = tuple(
+            slice(a * f, min(b * f, s))
+            for a, b, f, s in zip(box.start, box.stop, self.by, source.shape, strict=True)
+        )
+        block = reduce(np.asarray(source[read]), self.by, self.kind)
+        target[box.slices] = block
+        digest = _digest(block)
+        if _digest(np.asarray(target[box.slices])) != digest:
+            raise IntegrityError(
+                f"{self.folder / self.target}: the block {box} read back differs from what was written; "
+                "check the disk"
+            )
+        return {"digest": digest}
+
+    def holds(self, grid: Grid, record: dict[str, Any]) -> bool:
+        """Whether a block on disk is what its record says."""
+        target = _array(zarr.open_group(self.folder, mode="r"), self.target)
+        return _digest(np.asarray(target[grid.box(record["block"]).slices])) == record["digest"]
+
+
+def build(
+    folder: Path, voxel_size_nm: Nanometres, kind: Kind, crew: Crew | None = None, workers: int = 1
+) -> list[tuple[str, Nanometres]]:
     """Add the coarser levels to a volume folder whose level `s0` is written.
 
-    Works block by block, each block whole shards of the level it writes.
+    Works block by block, each block whole shards of the level it writes, so any crew gives the same bytes.
+    A journal beside the folder keeps what is done: after a kill the same call goes on from there.
+
+    Args:
+        folder: of the volume; `s0` is not changed any more.
+        voxel_size_nm: of `s0`, (z, y, x).
+        kind: images by mean, labels by mode.
+        crew: who does the blocks; by default one thread of this process.
+        workers: threads that look at what an earlier call left.
 
     Returns:
         (array name, voxel size in nm) of every level, finest first.
+
+    Raises:
+        IncompleteError, ResourceError: as `coordinate`.
     """
-    group = zarr.open_group(folder, mode="r+")
     levels = [("s0", voxel_size_nm)]
-    source: Any = group["s0"]
-    while max(source.shape[1:]) > SMALLEST:
-        by = factors(voxel_size_nm, triple(source.shape))
+    shape = triple(_array(zarr.open_group(folder, mode="r"), "s0").shape)
+    while max(shape[1:]) > SMALLEST:
+        by = factors(voxel_size_nm, shape)
         voxel_size_nm = (voxel_size_nm[0] * by[0], voxel_size_nm[1] * by[1], voxel_size_nm[2] * by[2])
-        shape = triple(-(-s // f) for s, f in zip(source.shape, by, strict=True))
-        layout = Layout.fitting(shape)
-        name = f"s{len(levels)}"
-        target = create_array(group, name, shape, source.dtype, layout)
-        for box in Grid(shape, layout.shard):
-            read = tuple(
-                slice(a * f, min(b * f, s))
-                for a, b, f, s in zip(box.start, box.stop, by, source.shape, strict=True)
-            )
-            target[box.slices] = reduce(np.asarray(source[read]), by, kind)
-        levels.append((name, voxel_size_nm))
-        source = target
+        shape = triple(-(-s // f) for s, f in zip(shape, by, strict=True))
+        task = LevelTask(folder, levels[-1][0], f"s{len(levels)}", by, kind)
+        _build_level(task, shape, crew or LocalCrew(), workers)
+        levels.append((task.target, voxel_size_nm))
+    shutil.rmtree(levels_folder(folder), ignore_errors=True)
     return levels
+
+
+def forget(folder: Path) -> None:
+    """Remove the coarser levels of a volume folder, and what is known of them."""
+    shutil.rmtree(levels_folder(folder), ignore_errors=True)
+    for coarser in folder.glob("s[1-9]*"):
+        shutil.rmtree(coarser)
+
+
+def _build_level(task: LevelTask, shape: Triple, crew: Crew, workers: int) -> None:
+    layout = Layout.fitting(shape)
+    grid, journal = Grid(shape, layout.shard), Journal(levels_folder(task.folder) / task.target)
+    group = zarr.open_group(task.folder, mode="r+")
+    plan = {"shape": shape, "block": layout.shard, "by": task.by, "kind": task.kind}
+    if journal.begin(plan) and task.target in group:
+        verify(journal, functools.partial(task.holds, grid), workers)
+    else:
+        shutil.rmtree(task.folder / task.target, ignore_errors=True)
+        journal.keep(set())
+        create_array(group, task.target, shape, _array(group, task.source).dtype, layout)
+    if crew.do(task, grid, journal).done:  # then whatever was made of this level is made anew
+        coarser = levels_folder(task.folder) / f"s{int(task.target[1:]) + 1}"
+        shutil.rmtree(coarser, ignore_errors=True)
+
+
+def _array(group: zarr.Group, name: str) -> zarr.Array:
+    array = group[name]
+    assert isinstance(array, zarr.Array)
+    return array
+
+
+def _digest(block: np.ndarray) -> str:
+    return hashlib.blake2b(np.ascontiguousarray(block).data, digest_size=8).hexdigest()
