@@ -1,9 +1,10 @@
 """Training runs on a toy: learning, resuming, restarting, keeping to a budget."""
 
 import logging
-import multiprocessing
-import os
+import pickle
 import signal
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -12,7 +13,7 @@ import torch
 
 from densem.errors import CollapseError, ConfigError, IntegrityError, VoxelSizeError
 from densem.sampling import LabelledVolume, normalize
-from densem.training import Recipe, loop, metrics, module, train
+from densem.training import Recipe, metrics, module, train
 from densem.volumes import Volume
 
 
@@ -74,7 +75,7 @@ def test_a_finished_run_is_not_run_again(recipe, volume, schema, tmp_path):
     assert not calls
 
 
-# ---- interruption: a forked process that sends itself a signal at some step ----
+# ---- interruption: another process that sends itself a signal at some step ----
 
 
 def resumable(folder, recipe, volume, schema):
@@ -83,29 +84,35 @@ def resumable(folder, recipe, volume, schema):
     )
 
 
-def die_at(step, number, work):
-    """Exit code of a child that does `work` and is sent a signal at a step; its last words."""
-    usual = loop.Loop.on_train_batch_end
+CHILD = """
+import os, pickle, signal, sys, torch
+with open(sys.argv[1], "rb") as file:
+    step, number, threads, arguments = pickle.load(file)
+torch.set_num_threads(threads)
+from densem.training import loop, train
+usual = loop.Loop.on_train_batch_end
+def deadly(self, *args):
+    usual(self, *args)
+    if self.state.step == step:
+        os.kill(os.getpid(), number)
+loop.Loop.on_train_batch_end = deadly
+folder, recipe, volume, schema = arguments
+try:
+    train(recipe, [volume], schema, folder, validate=lambda m: {"miou": 0.5, "predicted": {0: 1, 1: 1}})
+except KeyboardInterrupt as interruption:
+    print(interruption)
+    sys.exit(130)
+"""
 
-    def deadly(self, *args):
-        usual(self, *args)
-        if self.state.step == step:
-            os.kill(os.getpid(), number)
 
-    def child(words):
-        loop.Loop.on_train_batch_end = deadly
-        try:
-            work()
-        except KeyboardInterrupt as interruption:
-            words.send(str(interruption))
-            os._exit(130)
-
-    fork = multiprocessing.get_context("fork")
-    here, there = fork.Pipe()
-    process = fork.Process(target=child, args=(there,))
-    process.start()
-    process.join(600)
-    return process.exitcode, here.recv() if here.poll() else ""
+def die_at(step, number, arguments, folder):
+    """Exit code of a training in a process of its own that is sent a signal at a step; its last words."""
+    given = folder / "given.pickle"
+    given.write_bytes(pickle.dumps((step, number, torch.get_num_threads(), arguments)))
+    child = subprocess.run(
+        [sys.executable, "-c", CHILD, str(given)], capture_output=True, text=True, timeout=600, check=False
+    )
+    return child.returncode, child.stdout.strip().rpartition("\n")[2]
 
 
 @pytest.fixture(scope="session")
@@ -114,26 +121,23 @@ def uninterrupted(tmp_path_factory, toy):
     return weights_of(resumable(folder, toy.recipe, toy.volume, toy.schema)), metrics.read(folder)
 
 
-@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 @pytest.mark.parametrize("signals", [
     [(7, signal.SIGINT)],
     [(22, signal.SIGTERM)],
     [(15, signal.SIGKILL), (31, signal.SIGINT), (35, signal.SIGKILL)],
 ])  # fmt: skip
 def test_an_interrupted_run_resumes_to_the_same_bits(tmp_path, toy, uninterrupted, signals):
-    def work():
-        return resumable(tmp_path, toy.recipe, toy.volume, toy.schema)
-
+    arguments = (tmp_path / "run", toy.recipe, toy.volume, toy.schema)
     for step, number in signals:
-        code, words = die_at(step, number, work)
+        code, words = die_at(step, number, arguments, tmp_path)
         if number == signal.SIGKILL:
             assert code == -9
         else:
             assert code == 130
             assert words.startswith(f"stopped at step {step + 1}; the same command goes on from there")
     expected, rows = uninterrupted
-    assert equal(weights_of(work()), expected)
-    assert [r["step"] for r in metrics.read(tmp_path)] == [r["step"] for r in rows]
+    assert equal(weights_of(resumable(*arguments)), expected)
+    assert [r["step"] for r in metrics.read(arguments[0])] == [r["step"] for r in rows]
 
 
 def test_a_changed_run_is_refused(recipe, table, volume, schema, tmp_path):

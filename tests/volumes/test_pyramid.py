@@ -170,5 +170,5 @@ def test_a_disk_that_gives_back_something_else_is_noticed(tmp_path, small, monke
     folder = begun(tmp_path / "a.zarr")
     made = itertools.count()
     monkeypatch.setattr(pyramid, "_digest", lambda block: str(next(made)))
-    with pytest.raises(IncompleteError, match=r"s1: the block z 0:4, y 0:32, x 0:32 read back differs from"):
+    with pytest.raises(IncompleteError, match=r"s1: the block z .* read back differs from"):
         pyramid.build(folder, SIZE, "labels")
