@@ -7,7 +7,8 @@ its voxel size; it is mirrored up to the shapes that are measured. In every roun
 
 1. ceiling: a bf16 3x3x3 convolution, 64 channels, 6x160x160, channels last;
 2. network: one forward pass of a patch, as prediction prepares it, and the share of the ceiling its arithmetic reaches;
-3. densem: `predict` of 24x512x512, files and pyramids included, in a process of its own; its peak memory;
+3. densem: `predict` of 24x512x512, files and pyramids included, in a process of its own, with PyTorch and with OpenVINO;
+   its peak memory;
 4. MONAI: `sliding_window_inference`, windows of 6x160x160, overlap 0.5, Gaussian, float32, plain layers;
 5. reference: windows of 6x160x160, spacing = window with a flush last one, autograd left on, float64 stitching.
 
@@ -37,6 +38,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from densem.inference.runtime import Runtime
+from densem.inference.torch_backend import TorchNetwork
 from densem.model import Model
 from densem.networks import mflop_per_voxel
 from densem.networks.hardware import keep_memory, processor
@@ -94,7 +96,7 @@ def patch_rate(network: nn.Module, runtime: Runtime) -> float:
     x = torch.randn(1, 1, *PATCH).to(runtime.dtype)
     with torch.inference_mode():
         start = time.perf_counter()
-        network(x)
+        network(x)["semantic"]
     return float(np.prod(PATCH)) / (time.perf_counter() - start)
 
 
@@ -145,6 +147,11 @@ def reference_seconds(network: nn.Module, image: torch.Tensor, classes: int, who
     return time.perf_counter() - start
 
 
+def torch_network(runtime: Runtime, model: Model) -> nn.Module:
+    """The network as PyTorch runs it there."""
+    return TorchNetwork.of(model.network, runtime.device, runtime.dtype).network
+
+
 class Subject:
     """What is measured."""
 
@@ -153,8 +160,8 @@ class Subject:
         self.model = Model.load(model)
         self.small = mirrored(open_volume(volume), SMALL, folder / "small.zarr")
         self.runtime = Runtime.choose("cpu")
-        self.ready = self.runtime.prepare(self.model.network)
-        self.plain = channels_first(Runtime("cpu", "fp32").prepare(self.model.network))
+        self.ready = torch_network(self.runtime, self.model)
+        self.plain = channels_first(torch_network(Runtime("cpu", "fp32"), self.model))
         for parameter in self.plain.parameters():
             parameter.requires_grad_()
         opened = open_volume(self.small)
@@ -168,7 +175,8 @@ class Subject:
         """One value for each row."""
         voxels = float(np.prod(SMALL))
         before, rate = ceiling(), patch_rate(self.ready, self.runtime)
-        densem = predicted(self.path, self.small)
+        densem = predicted(self.path, self.small, runtime="torch")
+        openvino = predicted(self.path, self.small, runtime="openvino")
         again, limit = patch_rate(self.ready, self.runtime), ceiling()
         monai = monai_seconds(self.plain, self.part) * count(SMALL, (3, 80, 80)) / 8
         classes = len(self.model.schema)
@@ -178,6 +186,8 @@ class Subject:
             "patch_kvox": (rate + again) / 2e3,
             "densem_kvox": voxels / densem["seconds"] / 1e3,
             "densem_mb": densem["mb"],
+            "openvino_kvox": voxels / openvino["seconds"] / 1e3,
+            "openvino_mb": openvino["mb"],
             "monai_kvox": voxels / monai / 1e3,
             "reference_kvox": voxels / reference / 1e3,
         }
@@ -188,6 +198,7 @@ class Subject:
         return {
             "network_over_ceiling": network / row["ceiling_gflops"],
             "densem_over_network": row["densem_kvox"] / row["patch_kvox"],
+            "openvino_over_network": row["openvino_kvox"] / row["patch_kvox"],
             "densem_over_monai": row["densem_kvox"] / row["monai_kvox"],
             "densem_over_reference": row["densem_kvox"] / row["reference_kvox"],
         }
@@ -205,7 +216,7 @@ class Subject:
         """The larger volume, between two measurements of the network."""
         path = mirrored(open_volume(volume), LARGE, folder / "large.zarr")
         rates = [patch_rate(self.ready, self.runtime)]
-        found = predicted(self.path, path)
+        found = predicted(self.path, path, runtime="torch")
         rates.append(patch_rate(self.ready, self.runtime))
         kvox = float(np.prod(LARGE)) / found["seconds"] / 1e3
         return {
