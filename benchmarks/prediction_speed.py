@@ -50,7 +50,7 @@ WINDOW, PART = (6, 160, 160), (9, 240, 240)
 """A part of this shape takes 2 x 2 x 2 windows with half overlap."""
 
 PREDICT = """
-import json, resource, sys, time
+import json, sys, time
 from pathlib import Path
 from densem.inference import PredictOptions, predict
 from densem.model import Model
@@ -60,7 +60,8 @@ model, volume = Model.load(model), open_volume(volume)
 start = time.perf_counter()
 predict(model, volume, Path(out), PredictOptions(**json.loads(sys.argv[4])))
 seconds = time.perf_counter() - start
-print(json.dumps({"seconds": seconds, "mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}))
+peak = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+print(json.dumps({"seconds": seconds, "mb": int(peak.split()[1]) / 1024}))
 """
 
 
