@@ -106,6 +106,7 @@ def test_an_ensemble_with_flips_is_one_prediction(told):
         (["predict", "STUDY", "--model", "first", "--volume", "eval", "--name", "../x"], "prediction name '../x'"),
         (["predict", "STUDY", "--model", "first", "--volume", "eval", "--name", "b", "--block", "1", "7", "9"], "--block 1 7 9: expected whole multiples"),
         (["predict", "STUDY", "--model", "first", "--volume", "eval", "--precision", "fp64"], "'auto', 'bf16' or 'fp32'"),
+        (["predict", "STUDY", "--model", "first", "--volume", "eval", "--name", "b", "--core", "0", "8", "8"], "--core 0 8 8: expected voxels, at least one in z, y and x"),
         (["predict", "STUDY", "--model", "first", "--volume", "eval", "--name", "b", "--box", "0:2,5"], "--box 0:2,5: expected three ranges"),
         (["predict", "STUDY", "--model", "first", "--volume", "eval", "--name", "b", "--box", "0:9,:,:"], "inside 0:2,0:72,0:88"),
         (["predict", "STUDY", "--model", "first", "--volume", "eval", "--name", "b", "--mask", "evl"], "Did you mean 'eval'?"),

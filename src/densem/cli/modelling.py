@@ -138,6 +138,14 @@ def predict(
         float,
         typer.Option(min=0, metavar="MINUTES", help="Say so when no block was finished for so long."),
     ] = 30.0,
+    core: Annotated[
+        tuple[int, int, int] | None,
+        typer.Option(
+            metavar="Z Y X",
+            help="Voxels a tile yields: larger ones compute less twice and need more memory.",
+            show_default="fits",
+        ),
+    ] = None,
     box: Annotated[
         str | None,
         typer.Option(metavar="Z,Y,X", help="Label these voxels alone, such as 0:24,100:612,:."),
@@ -171,7 +179,7 @@ def predict(
         models=tuple(model), context=context, flips=flips, save=save, resample=resample,
         precision=precision, device=device, runtime=runtime, workers=workers, block=block,
         overwrite=overwrite, engine=engine, scheduler=scheduler, threads=threads, stall=stall,
-        box=box, mask=mask,
+        core=core, box=box, mask=mask,
     )  # fmt: skip
     if input_ is None and (study is None or volume is None):
         raise InputError("densem predict: give STUDY and --volume NAME, or --input FILE.zarr")

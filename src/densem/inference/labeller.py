@@ -149,6 +149,9 @@ def tiling_for(ensemble: Ensemble, shape: Triple, options: PredictOptions, box: 
             context = (plan.exact[0], *context[1:])
     multiple = triple(math.lcm(*(m.geometry.multiple[i] for m in ensemble.members)) for i in range(3))
     if options.core is not None:
+        if min(options.core) < 1:
+            given = " ".join(map(str, options.core))
+            raise ConfigError(f"--core {given}: expected voxels, at least one in z, y and x")
         core = round_up(options.core, multiple)
         return Tiling(shape, core, round_up(context, multiple), multiple)
     return Tiling.fit(plan, Demand(context, multiple, streams), shape, box)

@@ -37,6 +37,7 @@ class PredictRequest:
     scheduler: str | None = None
     threads: int | None = None
     stall: float = 30.0
+    core: tuple[int, int, int] | None = None
     box: str | None = None
     mask: str | None = None
 
@@ -169,6 +170,7 @@ def _options(request: PredictRequest, settings: Path | None) -> Any:
                 "runtime",
                 "workers",
                 "block",
+                "core",
                 "overwrite",
                 "engine",
                 "scheduler",
