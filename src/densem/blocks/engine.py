@@ -64,12 +64,16 @@ class Threads:
         """Do the block in a thread, or here and now and its rest in a thread."""
         if not self._single:
             return self._pool.submit(self._do, index, box)
+        future: Future[None] = Future()
         try:
-            return self._pool.submit(self._worker().begin(index, box))
+            finish = self._worker().begin(index, box)
         except Exception as error:
-            future: Future[None] = Future()
             future.set_exception(error)
             return future
+        if finish is not None:
+            return self._pool.submit(finish)
+        future.set_result(None)
+        return future
 
     def describe(self) -> dict[str, Any]:
         """Its name and its number of threads."""

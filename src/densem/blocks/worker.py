@@ -54,22 +54,30 @@ class Worker:
 
     def do(self, index: int, box: Box) -> None:
         """Do a block and note it, with the seconds it took and the time (s since 1970) it was done."""
-        self.begin(index, box)()
+        finish = self.begin(index, box)
+        if finish is not None:
+            finish()
 
-    def begin(self, index: int, box: Box) -> Callable[[], None]:
-        """Do a block but for what can be done beside the next one; gives that, noting included."""
+    def begin(self, index: int, box: Box) -> Callable[[], None] | None:
+        """Do a block but for what can be done beside the next one; gives that, if anything is left."""
         start = time.monotonic()
         with self._logged(index, box):
             left = self.task(index, box)
 
+        if not callable(left):
+            self._note(index, left, start)
+            return None
+
         def finish() -> None:
             with self._logged(index, box):
-                record = left() if callable(left) else left
-                facts = {"seconds": round(time.monotonic() - start, 3), "time": round(time.time(), 3)}
-                with self._lock:
-                    self._pen.append(index, {**record, **facts, "worker": self.name})
+                self._note(index, left(), start)
 
         return finish
+
+    def _note(self, index: int, record: dict[str, Any], start: float) -> None:
+        facts = {"seconds": round(time.monotonic() - start, 3), "time": round(time.time(), 3)}
+        with self._lock:
+            self._pen.append(index, {**record, **facts, "worker": self.name})
 
     @contextmanager
     def _logged(self, index: int, box: Box) -> Iterator[None]:
