@@ -34,6 +34,7 @@ from densem.networks.layers import (
     channels_last,
     check,
     concatenate,
+    in_turn,
     initialize,
     pool,
     probabilities,
@@ -203,6 +204,7 @@ class Hybrid2D3D(nn.Module):
             outputs["semantic" if self.head_3d is None else "auxiliary"] = flat
             if self.config.feed == "probabilities":
                 fed = concatenate(features, probabilities(flat).to(features.dtype))
+        del features
         if self.head_3d is not None:
             outputs["semantic"] = self.head_3d(self._pyramid(fed))
             if not self.config.auxiliary:
@@ -238,12 +240,12 @@ class EncoderDecoder(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(N, 1, Z, Y, X) to features (N, 2 filters, Z, Y, X)."""
         x = self.down[0](self.stem(x))
-        skips = [x]
+        skips: list[Tensor] = []
         for down in self.down[1:]:
-            x = down(pool(x))
             skips.append(x)
+            x = down(pool(x))
         for scale in reversed(range(len(self.up))):
-            x = self.merge[scale](self.joins[scale](skips[scale], self.up[scale](x)))
+            x = in_turn(self.merge[scale], self.joins[scale](skips.pop(), self.up[scale](x)))
         return x
 
 

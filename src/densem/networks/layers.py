@@ -21,7 +21,7 @@ While a graph of operations is taken down for another runtime (`torch.jit` trace
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 import torch
@@ -233,6 +233,13 @@ def block(widths: list[int], kernels: list[Kernel], normalization: Normalization
     """Convolutions in a row; `widths` begins with the channels that come in."""
     pairs = zip(widths, widths[1:], kernels, strict=False)
     return nn.Sequential(*(Convolution(a, b, kernel, normalization) for a, b, kernel in pairs))
+
+
+def in_turn(convolutions: Iterable[nn.Module], x: Tensor) -> Tensor:
+    """One after the other, as in `nn.Sequential`, which keeps hold of what came in till its end."""
+    for convolution in convolutions:
+        x = convolution(x)
+    return x
 
 
 def initialize(network: nn.Module) -> None:

@@ -23,6 +23,7 @@ from densem.networks.layers import (
     block,
     channels_last,
     check,
+    in_turn,
     initialize,
     pool,
 )
@@ -189,13 +190,13 @@ class _PlainUNet(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(N, 1, Z, Y, X) to features (N, filters, Z, Y, X)."""
         x = self.down[0](x)
-        skips = [x]
+        skips: list[Tensor] = []
         for down in self.down[1:]:
-            x = down(pool(x))
             skips.append(x)
+            x = down(pool(x))
         for scale in reversed(range(len(self.up))):
             x = self.up[scale](x)
-            x = self.merge[scale](self.joins[scale](self._skip(skips[scale], x), x))
+            x = in_turn(self.merge[scale], self.joins[scale](self._skip(skips.pop(), x), x))
         return x
 
     def _skip(self, skip: Tensor, x: Tensor) -> Tensor:
