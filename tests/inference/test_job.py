@@ -1,6 +1,5 @@
 """A prediction whose blocks are done by other processes, through Dask on the loopback interface."""
 
-import hashlib
 import json
 import os
 import signal
@@ -13,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
-from tiny_models import EXACT, make_model, make_volume, write_volume
+from tiny_models import EXACT, chunk_files, make_model, make_volume, with_, write_volume
 
 from densem.blocks import Box, Journal, UnfitWorkerError
 from densem.blocks.status import Status
@@ -30,18 +29,6 @@ pytest.importorskip("distributed")
 OPTIONS = EXACT.model_copy(
     update={"core": (4, 16, 24), "save": ("entropy", "probabilities"), "threads": 1}
 )  # 8 blocks
-
-
-def with_(options, **changes):
-    return options.model_copy(update=changes)
-
-
-def chunk_files(folder):
-    return {
-        str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest()
-        for p in sorted(folder.glob("*.zarr/s*/c/**/*"))
-        if p.is_file()
-    }
 
 
 @pytest.fixture(scope="module")

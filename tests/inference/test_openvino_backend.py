@@ -1,13 +1,12 @@
 """Predictions by OpenVINO: seamless, the same bytes however they are cut up, and PyTorch's labels."""
 
-import hashlib
 import importlib.util
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from tiny_models import EXACT, make_model, make_volume, whole_pass
+from tiny_models import EXACT, chunk_files, make_model, make_volume, whole_pass, with_
 
 from densem import networks
 from densem.blocks import Box
@@ -26,18 +25,6 @@ needs_openvino = pytest.mark.skipif(
 )
 OPENVINO = EXACT.model_copy(update={"runtime": "openvino"})
 TILED = OPENVINO.model_copy(update={"core": (4, 16, 24), "threads": 1})
-
-
-def with_(options, **changes):
-    return options.model_copy(update=changes)
-
-
-def chunk_files(folder):
-    return {
-        str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest()
-        for p in sorted(folder.glob("*.zarr/s*/c/**/*"))
-        if p.is_file()
-    }
 
 
 # ---- parts along z ---------------------------------------------------------------------------

@@ -1,4 +1,3 @@
-import hashlib
 import json
 import os
 import random
@@ -14,7 +13,17 @@ import psutil
 import pytest
 import torch
 import zarr
-from tiny_models import CONFIGS, EXACT, SCHEMA, VOXEL_SIZE, make_model, make_volume, whole_pass
+from tiny_models import (
+    CONFIGS,
+    EXACT,
+    SCHEMA,
+    VOXEL_SIZE,
+    chunk_files,
+    make_model,
+    make_volume,
+    whole_pass,
+    with_,
+)
 
 from densem.blocks import Box, Journal
 from densem.errors import (
@@ -33,19 +42,6 @@ from densem.volumes import ome_zarr, open_volume, pyramid
 
 TILED = EXACT.model_copy(update={"core": (4, 16, 24)})  # shards of 4 x 32 x 48
 ALL = TILED.model_copy(update={"save": ("entropy", "probabilities")})
-
-
-def with_(options, **changes):
-    return options.model_copy(update=changes)
-
-
-def chunk_files(folder):
-    """Digest of every chunk file of every level of every output."""
-    return {
-        str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest()
-        for p in sorted(folder.glob("*.zarr/s*/c/**/*"))
-        if p.is_file()
-    }
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import json
 import os
 
 import pytest
-from tiny_models import EXACT, VOXEL_SIZE, make_model, make_volume, write_volume
+from tiny_models import EXACT, VOXEL_SIZE, make_model, make_volume, with_, write_volume
 
 from densem.blocks import Grid
 from densem.errors import ConfigError, EmptyError, ExistsError, IntegrityError, ResourceError, VoxelSizeError
@@ -22,10 +22,6 @@ module = importlib.import_module("densem.inference.preflight")
 TILED = EXACT.model_copy(update={"core": (4, 16, 24), "threads": 1})  # shards of 4 x 32 x 48
 ALL = TILED.model_copy(update={"save": ("entropy", "probabilities")})
 GB = 10**9
-
-
-def with_(options, **changes):
-    return options.model_copy(update=changes)
 
 
 @pytest.fixture

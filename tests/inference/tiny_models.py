@@ -1,5 +1,7 @@
 """Small models of the hybrid family with random weights, and small volumes; all three sides differ."""
 
+import hashlib
+
 import numpy as np
 import torch
 
@@ -77,6 +79,20 @@ def write_volume(volume, path):
     ome_zarr.describe(part, [("s0", volume.voxel_size_nm)], volume.offset_nm, volume.attributes)
     ome_zarr.finish(path)
     return open_volume(path)
+
+
+def with_(options, **changes):
+    """The same options but for these."""
+    return options.model_copy(update=changes)
+
+
+def chunk_files(folder):
+    """Digest of every chunk file of every level of every output of a prediction."""
+    return {
+        str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest()
+        for p in sorted(folder.glob("*.zarr/s*/c/**/*"))
+        if p.is_file()
+    }
 
 
 def whole_pass(model, volume):

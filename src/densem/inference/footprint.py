@@ -14,9 +14,9 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from densem.blocks import Grid, Triple, triple
+from densem.blocks import Grid, Triple
 from densem.volumes import Layout
-from densem.volumes.pyramid import SMALLEST, factors
+from densem.volumes.pyramid import coarser_levels
 from densem.volumes.volume import Nanometres
 
 CHUNK_EXTRA = 32
@@ -120,11 +120,5 @@ def levels_of(
     """
     if name == "probabilities":
         return [Level(shape, layout, 4, channels)]
-    levels = [Level(shape, layout)]
-    while max(shape[1:]) > SMALLEST:
-        by = factors(voxel_size_nm, shape)
-        z, y, x = (v * f for v, f in zip(voxel_size_nm, by, strict=True))
-        voxel_size_nm = (z, y, x)
-        shape = triple(-(-s // f) for s, f in zip(shape, by, strict=True))
-        levels.append(Level(shape, Layout.fitting(shape)))
-    return levels
+    coarser = (Level(c.shape, Layout.fitting(c.shape)) for c in coarser_levels(shape, voxel_size_nm))
+    return [Level(shape, layout), *coarser]

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from densem.blocks import Box
 from densem.errors import ConfigError, InputError
@@ -158,11 +158,6 @@ class _View:
         first = z0 + z - inside.start
         box = Box((first + low, y0, x0), (first + high, y1, x1))
         return box, logits[:, low:high, : y1 - y0, : x1 - x0]
-
-
-def streams(network: nn.Module) -> bool:
-    """Whether a network can be shown a window slab by slab."""
-    return bool(getattr(network, "streams", False))
 
 
 def _computed(found: Iterator[tuple[Box, Tensor]], device: str) -> Iterator[tuple[Box, Tensor]]:

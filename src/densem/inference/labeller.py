@@ -20,6 +20,7 @@ from densem.inference.options import PredictOptions
 from densem.inference.runtime import Runtime
 from densem.inference.tiles import Demand, Tiling, round_up
 from densem.model import Ensemble, Model
+from densem.networks import streams as streamed
 from densem.schema import UNLABELLED
 from densem.volumes import Intensity, Volume
 from densem.volumes.intensity import measure_intensity
@@ -138,7 +139,7 @@ def place(target: np.ndarray, box: Box, piece: Box, values: np.ndarray) -> None:
 def tiling_for(ensemble: Ensemble, shape: Triple, options: PredictOptions, box: Box | None = None) -> Tiling:
     """The tiles over a volume of this shape, or a box in it; a function of its arguments alone."""
     plan = ensemble.tile
-    streams = all(fusion.streams(m.network) for m in ensemble.members)
+    streams = all(streamed(m.network) for m in ensemble.members)
     if isinstance(options.context, tuple):
         context = options.context
         if min(context) < 0:

@@ -29,7 +29,7 @@ from densem import networks
 from densem.errors import ConfigError
 from densem.inference.shown import Shown
 from densem.networks import Geometry
-from densem.networks.streaming import Ends
+from densem.networks.streaming import Ends, streams
 
 ROOM = 4_000_000
 """Voxels of a part, if its context leaves any; their activations decide the memory."""
@@ -70,7 +70,7 @@ class OpenVinoNetwork:
         geometry = network.geometry
         assert isinstance(geometry, Geometry)
         self.geometry = geometry
-        self.streams = bool(getattr(network, "streams", False))
+        self.streams = streams(network)
         self._network = network
         self._hint = _HINTS[precision]
         self._graph: Any = None

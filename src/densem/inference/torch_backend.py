@@ -38,7 +38,7 @@ class TorchNetwork:
     @property
     def streams(self) -> bool:
         """Whether it can be shown a window slab by slab."""
-        return bool(getattr(self.network, "streams", False))
+        return networks.streams(self.network)
 
     @property
     def geometry(self) -> Geometry:

@@ -21,7 +21,7 @@ While a graph of operations is taken down for another runtime (`torch.jit` trace
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
@@ -235,10 +235,10 @@ def block(widths: list[int], kernels: list[Kernel], normalization: Normalization
     return nn.Sequential(*(Convolution(a, b, kernel, normalization) for a, b, kernel in pairs))
 
 
-def in_turn(convolutions: Iterable[nn.Module], x: Tensor) -> Tensor:
-    """One after the other, as in `nn.Sequential`, which keeps hold of what came in till its end."""
-    for convolution in convolutions:
-        x = convolution(x)
+def in_turn(block: nn.Module, x: Tensor) -> Tensor:
+    """The layers of a block one after the other; `nn.Sequential` would keep hold of what came in till its end."""
+    for layer in block.children():
+        x = layer(x)
     return x
 
 

@@ -166,6 +166,11 @@ class Stream:
         return flat[: shape.numel()].view(n, z, y, x, c).permute(0, 4, 1, 2, 3)
 
 
+def streams(network: nn.Module) -> bool:
+    """Whether a network can be shown a window slab by slab."""
+    return bool(getattr(network, "streams", False))
+
+
 def stream() -> Stream | None:
     """The stream whose slab the network of this thread is given; None: it is given whole windows."""
     return _active.get()

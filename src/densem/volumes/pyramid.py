@@ -10,6 +10,7 @@ import functools
 import hashlib
 import itertools
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -134,6 +135,31 @@ class LevelTask:
         return _digest(np.asarray(target[grid.box(record["block"]).slices])) == record["digest"]
 
 
+@dataclass(frozen=True)
+class Coarser:
+    """A level of a pyramid above the first.
+
+    Attributes:
+        shape: in voxels, (z, y, x).
+        voxel_size_nm: (z, y, x).
+        by: how many voxels of the level before become one, (z, y, x).
+    """
+
+    shape: Triple
+    voxel_size_nm: Nanometres
+    by: Triple
+
+
+def coarser_levels(shape: Triple, voxel_size_nm: Nanometres) -> Iterator[Coarser]:
+    """The levels above one of this shape and voxel size, finest first."""
+    while max(shape[1:]) > SMALLEST:
+        by = factors(voxel_size_nm, shape)
+        z, y, x = (v * f for v, f in zip(voxel_size_nm, by, strict=True))
+        voxel_size_nm = (z, y, x)
+        shape = triple(-(-s // f) for s, f in zip(shape, by, strict=True))
+        yield Coarser(shape, voxel_size_nm, by)
+
+
 def build(
     folder: Path, voxel_size_nm: Nanometres, kind: Kind, crew: Crew | None = None, workers: int = 1
 ) -> list[tuple[str, Nanometres]]:
@@ -157,13 +183,10 @@ def build(
     """
     levels = [("s0", voxel_size_nm)]
     shape = triple(_array(zarr.open_group(folder, mode="r"), "s0").shape)
-    while max(shape[1:]) > SMALLEST:
-        by = factors(voxel_size_nm, shape)
-        voxel_size_nm = (voxel_size_nm[0] * by[0], voxel_size_nm[1] * by[1], voxel_size_nm[2] * by[2])
-        shape = triple(-(-s // f) for s, f in zip(shape, by, strict=True))
-        task = LevelTask(folder, levels[-1][0], f"s{len(levels)}", by, kind)
-        _build_level(task, shape, crew or LocalCrew(), workers)
-        levels.append((task.target, voxel_size_nm))
+    for level in coarser_levels(shape, voxel_size_nm):
+        task = LevelTask(folder, levels[-1][0], f"s{len(levels)}", level.by, kind)
+        _build_level(task, level.shape, crew or LocalCrew(), workers)
+        levels.append((task.target, level.voxel_size_nm))
     shutil.rmtree(levels_folder(folder), ignore_errors=True)
     return levels
 
