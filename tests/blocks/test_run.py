@@ -3,6 +3,7 @@ import sys
 import threading
 import time
 from concurrent.futures import wait
+from pathlib import Path
 
 import pytest
 
@@ -94,6 +95,18 @@ def test_a_full_disk_stops_at_once(journal, workers):
     with pytest.raises(ResourceError, match=r"the disk is full .*free some space and run again"):
         run(task, GRID, journal, RunOptions(workers=workers))
     assert journal.done() == {0, 1, 2}
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full, which is always full")
+def test_a_log_on_a_full_disk_does_not_bury_the_error(journal, capsys):
+    def task(index, box):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    journal.logs.mkdir()
+    (journal.logs / "worker-0.log").symlink_to("/dev/full")
+    with pytest.raises(ResourceError, match=r"the disk is full \(block 0: .*free some space and run again"):
+        run(task, GRID, journal)
+    assert capsys.readouterr().err == ""
 
 
 def test_ctrl_c_keeps_what_is_finished(journal):

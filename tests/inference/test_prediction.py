@@ -407,7 +407,7 @@ def test_too_little_disk_is_refused_before_starting(model, volume, tmp_path, mon
     with pytest.raises(ResourceError) as caught:
         predict(model, volume, tmp_path / "p", TILED)
     assert str(caught.value) == (
-        f"{tmp_path / 'p'}: the prediction may need up to 0.0 GB (classes, confidence), 0.0 GB are free "
+        f"{tmp_path / 'p'}: the prediction may need up to 69.6 kB (classes, confidence), 50 kB are free "
         "there; free some space or write elsewhere"
     )
     assert not list((tmp_path / "p").glob("*.zarr"))

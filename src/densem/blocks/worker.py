@@ -13,7 +13,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from densem.blocks.box import Box
@@ -103,10 +103,22 @@ def unique_name() -> str:
     return f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
 
 
+class _LogFile(logging.FileHandler):
+    """A log file that is silent about itself: a full disk is told of by the block that found it."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  logging calls it so
+        """Say nothing."""
+
+    def close(self) -> None:
+        """Leave away what could not be written."""
+        with suppress(OSError):
+            super().close()
+
+
 def _open_log(journal: Journal, name: str) -> logging.Logger:
     journal.logs.mkdir(parents=True, exist_ok=True)
     log = logging.getLogger(f"densem.worker.{journal.folder}.{name}".replace("/", "_"))
-    handler = logging.FileHandler(journal.logs / f"{name}.log", delay=True)
+    handler = _LogFile(journal.logs / f"{name}.log", delay=True)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     log.addHandler(handler)
     log.setLevel(logging.INFO)

@@ -23,6 +23,7 @@ import zarr
 
 from densem.blocks import Box, Crew, Grid, LocalCrew, Triple
 from densem.errors import IntegrityError, ResourceError
+from densem.inference.quantities import size_text
 from densem.schema import UNLABELLED, LabelSchema
 from densem.volumes import Layout, ome_zarr, pyramid
 from densem.volumes.volume import Nanometres
@@ -210,8 +211,8 @@ class Outputs:
         needed = share * self.largest_size
         if needed > free:
             raise ResourceError(
-                f"{self.folder}: the prediction may need up to {needed / 1e9:.1f} GB "
-                f"({', '.join(self.names)}), {free / 1e9:.1f} GB are free there; "
+                f"{self.folder}: the prediction may need up to {size_text(needed)} "
+                f"({', '.join(self.names)}), {size_text(free)} are free there; "
                 "free some space or write elsewhere"
             )
 

@@ -22,6 +22,7 @@ from densem.inference.fusion import Fusion
 from densem.inference.labeller import Labeller
 from densem.inference.options import PredictOptions
 from densem.inference.outputs import Outputs, layout_for
+from densem.inference.quantities import size_text
 from densem.inference.region import Region
 from densem.inference.runtime import Backend, Runtime
 from densem.inference.tiles import round_up
@@ -177,6 +178,6 @@ def check_memory(blocks: Grid, channels: int) -> None:
     free = int(psutil.virtual_memory().available)
     if size > 0.8 * free:
         raise ResourceError(
-            f"--block {' '.join(map(str, blocks.cell))}: such a block needs about {size / 1e9:.1f} GB "
-            f"of memory, {free / 1e9:.1f} GB are free; give a smaller --block"
+            f"--block {' '.join(map(str, blocks.cell))}: such a block needs about {size_text(size)} "
+            f"of memory, {size_text(free)} are free; give a smaller --block"
         )

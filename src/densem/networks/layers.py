@@ -236,7 +236,7 @@ def block(widths: list[int], kernels: list[Kernel], normalization: Normalization
 
 
 def in_turn(block: nn.Module, x: Tensor) -> Tensor:
-    """The layers of a block one after the other; `nn.Sequential` would keep hold of what came in till its end."""
+    """The layers of a block one after the other; `nn.Sequential` would hold what came in till its end."""
     for layer in block.children():
         x = layer(x)
     return x
