@@ -1,6 +1,33 @@
 """How right a prediction is: one blockwise pass to a contingency table, and the scores that follow."""
 
+from densem.evaluation.block_tables import BlockTables, block_tables
+from densem.evaluation.comparison_table import (
+    ComparedRow,
+    ComparisonTable,
+    Verdict,
+    compare_table,
+    holm,
+)
 from densem.evaluation.contingency import ContingencyTable, Protocol, contingency
+from densem.evaluation.significance import Comparison, Replicate, compare
 from densem.evaluation.voxels import UNPREDICTED, ClassScores, Scores, scores
 
-__all__ = ["UNPREDICTED", "ClassScores", "ContingencyTable", "Protocol", "Scores", "contingency", "scores"]
+__all__ = [
+    "UNPREDICTED",
+    "BlockTables",
+    "ClassScores",
+    "ComparedRow",
+    "Comparison",
+    "ComparisonTable",
+    "ContingencyTable",
+    "Protocol",
+    "Replicate",
+    "Scores",
+    "Verdict",
+    "block_tables",
+    "compare",
+    "compare_table",
+    "contingency",
+    "holm",
+    "scores",
+]
