@@ -1,4 +1,4 @@
-"""`densem train`, `predict`, `evaluate`, `recipes`, `demo`: from labelled volumes to scores."""
+"""`densem train`, `predict`, `evaluate`, `agreement`, `recipes`, `demo`: from labelled volumes to scores."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import typer
 
 from densem.cli.app import app
 from densem.cli.progress import bar
-from densem.cli.studies import StudyFolder
+from densem.cli.studies import StudyFolder, VolumeName
 from densem.errors import InputError
 
 MaxTime = Annotated[
@@ -234,6 +234,13 @@ def evaluate(
             help="labelled: all labelled voxels; cells: inside labelled cells only, as the reference's test."
         ),
     ] = "labelled",
+    boundaries: Annotated[
+        bool, typer.Option("--boundaries", help="Distances between boundaries in nm, too; takes longer.")
+    ] = False,
+    tolerance: Annotated[
+        float | None,
+        typer.Option(metavar="NM", help="Of the surface Dice.", show_default="longest side of a voxel"),
+    ] = None,
     workers: Annotated[int, typer.Option(min=1, help="Blocks counted at a time.")] = 2,
     json: Annotated[bool, typer.Option("--json", help="Print the scores as JSON.")] = False,
 ) -> None:
@@ -243,13 +250,57 @@ def evaluate(
     from densem.cli.tables import print_scores
     from densem.study.scoring import evaluate_prediction
 
+    if tolerance is not None and not boundaries:
+        raise InputError("--tolerance: expected it with --boundaries, whose surface Dice it belongs to")
     with bar("Evaluating") as progress:
-        result = evaluate_prediction(study, prediction, protocol, progress, workers)
+        result = evaluate_prediction(study, prediction, protocol, progress, workers, boundaries, tolerance)
     if json:
         typer.echo(json_format.dumps(result.scores, indent=1))
         return
     print_scores(result.scores)
     typer.echo(f"Page of figures: {result.page}")
+
+
+@app.command()
+def agreement(
+    study: StudyFolder,
+    volume: VolumeName,
+    annotators: Annotated[
+        tuple[str, str] | None,
+        typer.Option(
+            metavar="REFERENCE OTHER",
+            help="Whose annotations; main is the one without a name.",
+            show_default="the two there are",
+        ),
+    ] = None,
+    protocol: Annotated[
+        str, typer.Option(help="labelled, or cells: only inside the cells of the reference.")
+    ] = "labelled",
+    boundaries: Annotated[
+        bool, typer.Option("--boundaries", help="Distances between boundaries in nm, too.")
+    ] = False,
+    workers: Annotated[int, typer.Option(min=1, help="Blocks counted at a time.")] = 2,
+    json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+) -> None:
+    """Compare two annotations of a volume with each other: how right can a network be?"""
+    import json as json_format
+
+    from densem.cli.tables import print_scores
+    from densem.study.agreement import annotator_agreement
+
+    with bar("Comparing") as progress:
+        result = annotator_agreement(
+            study, volume, annotators, protocol,
+            with_boundaries=boundaries, workers=workers, progress=progress,
+        )  # fmt: skip
+    if json:
+        typer.echo(json_format.dumps(result.to_dict(), indent=1))
+        return
+    typer.echo(
+        f"Volume {volume}: {result.other} against {result.reference}, the reference of precision and recall "
+        "(all other scores are the same either way)."
+    )
+    print_scores(result.to_dict())
 
 
 @app.command()

@@ -84,6 +84,10 @@ def import_(
         str | None, typer.Option(help="Name of the image in an HDF5 file or Zarr group.")
     ] = None,
     labels_dataset: Annotated[str | None, typer.Option(help="Name of the labels in theirs.")] = None,
+    annotator: Annotated[
+        str | None,
+        typer.Option(help="Who made --labels, where a volume has several; kept beside the main labels."),
+    ] = None,
     copy: Annotated[
         bool, typer.Option("--copy", help="Copy an OME-Zarr image instead of referring to it.")
     ] = False,
@@ -109,6 +113,7 @@ def import_(
         labels_dataset=labels_dataset,
         copy=copy,
         overwrite=overwrite,
+        annotator=annotator,
     )
     with bar(f"Importing {volume}") as progress:
         imported = import_volume(Study.open(study), volume, request, progress)

@@ -61,6 +61,25 @@ def print_scores(scores: dict[str, Any]) -> None:
         f"MIoU {_score(scores.get('miou'))}   organelles {_score(scores.get('miou_organelles'))}   "
         f"accuracy {_score(scores.get('accuracy'))}   adjusted Rand {_score(scores.get('ari'))}"
     )
+    if "calibration" in scores:
+        console.print(f"calibration error {_score(scores['calibration']['ece'])}")
+    if "boundaries" in scores:
+        console.print(_boundary_table(scores["boundaries"]))
+
+
+def _boundary_table(boundaries: dict[str, Any]) -> Any:
+    """Distances between boundaries, a line per class."""
+    dice = f"surface Dice at {boundaries['tolerance_nm']:g} nm"
+    rows = [
+        {"class": name, "mean nm": _length(row["mean_nm"]),
+         "95 % Hausdorff nm": _length(row["hausdorff95_nm"]), dice: _score(row["surface_dice"])}
+        for name, row in boundaries["classes"].items()
+    ]  # fmt: skip
+    return _table("", rows)
+
+
+def _length(value: float | None) -> str:
+    return "n/a" if value is None else f"{value:.1f}"
 
 
 def _score(value: float | None) -> str:

@@ -1,6 +1,9 @@
 """How right a prediction is: one blockwise pass to a contingency table, and the scores that follow."""
 
+from densem.evaluation.agreement import labelled_by_both
 from densem.evaluation.block_tables import BlockTables, block_tables
+from densem.evaluation.boundaries import Boundaries, ClassBoundary, boundaries
+from densem.evaluation.calibration import Calibration, ConfidenceBin, calibration
 from densem.evaluation.comparison_table import (
     ComparedRow,
     ComparisonTable,
@@ -15,19 +18,26 @@ from densem.evaluation.voxels import UNPREDICTED, ClassScores, Scores, scores
 __all__ = [
     "UNPREDICTED",
     "BlockTables",
+    "Boundaries",
+    "Calibration",
+    "ClassBoundary",
     "ClassScores",
     "ComparedRow",
     "Comparison",
     "ComparisonTable",
+    "ConfidenceBin",
     "ContingencyTable",
     "Protocol",
     "Replicate",
     "Scores",
     "Verdict",
     "block_tables",
+    "boundaries",
+    "calibration",
     "compare",
     "compare_table",
     "contingency",
     "holm",
+    "labelled_by_both",
     "scores",
 ]

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
+from typing import TypeVar
 
 import numpy as np
 
@@ -22,6 +23,8 @@ from densem.volumes import Volume
 
 BLOCK: Triple = (32, 512, 512)
 """Voxels read at once, (z, y, x): one shard as densem writes them."""
+
+Result = TypeVar("Result")
 
 _RUN = 1 << 20  # voxels counted at once: keeps numpy's 64-bit copy of the codes in the cache
 
@@ -74,8 +77,12 @@ def counts_of_cells(
     grid = Grid(truth.shape, block)
     joint = np.zeros((256, 256), np.int64)
     strays: tuple[Counter[int], Counter[int]] = (Counter(), Counter())
-    parts = _blocks(truth, prediction, grid, _Cells(cells, schema), workers)
-    for done, part in enumerate(parts, start=1):
+    cutter = _Cells(cells, schema)
+
+    def count(box: Box) -> _Block:
+        return cutter.count(truth.read(box), prediction.read(box), box)
+
+    for done, part in enumerate(over_blocks(count, grid, workers), start=1):
         joint += part.joint
         for known, more in zip(strays, part.strays, strict=True):
             known.update(more)
@@ -114,19 +121,17 @@ class _Cells:
         return (z * ny + y) * nx + x
 
 
-def _blocks(truth: Volume, prediction: Volume, grid: Grid, cells: _Cells, workers: int) -> Iterator[_Block]:
-    def count(box: Box) -> _Block:
-        return cells.count(truth.read(box), prediction.read(box), box)
-
+def over_blocks(function: Callable[[Box], Result], grid: Grid, workers: int = 1) -> Iterator[Result]:
+    """The results of a function for every box of a grid, in order; `workers` threads, few results waiting."""
     if workers <= 1:
-        yield from map(count, grid)
+        yield from map(function, grid)
         return
     boxes = iter(grid)
     with ThreadPoolExecutor(workers) as pool:  # a window: counts of a block are half a megabyte
-        waiting = deque(pool.submit(count, box) for box in islice(boxes, 2 * workers))
+        waiting = deque(pool.submit(function, box) for box in islice(boxes, 2 * workers))
         while waiting:
             yield waiting.popleft().result()
-            waiting.extend(pool.submit(count, box) for box in islice(boxes, 1))
+            waiting.extend(pool.submit(function, box) for box in islice(boxes, 1))
 
 
 def _count(true_ids: np.ndarray, predicted_ids: np.ndarray) -> np.ndarray:

@@ -20,6 +20,7 @@ from densem.report.figures import Figure, class_bars, confusion_matrix
 from densem.report.methods import methods_paragraph
 from densem.report.page import page, write_page
 from densem.report.panels import Panel, Subject, contact_sheet, panels_of
+from densem.report.reliability import reliability_diagram
 from densem.report.views import choose_views
 
 __all__ = [
@@ -50,6 +51,7 @@ __all__ = [
     "page",
     "panels_of",
     "read_attempts",
+    "reliability_diagram",
     "training_curves",
     "write_page",
 ]

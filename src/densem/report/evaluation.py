@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from densem.blocks import Box
-from densem.evaluation import ClassScores, Protocol, Scores
+from densem.evaluation import Boundaries, Calibration, ClassBoundary, ClassScores, Protocol, Scores
 from densem.report.content import (
     Block,
     Cell,
@@ -26,6 +26,7 @@ from densem.report.curves import Attempt, training_curves
 from densem.report.figures import class_bars, confusion_matrix
 from densem.report.methods import methods_paragraph
 from densem.report.panels import Subject, panels_of
+from densem.report.reliability import reliability_diagram
 from densem.schema import UNLABELLED, LabelSchema
 
 _COLLAPSED = 0.9999  # share of the voxels in one predicted class
@@ -46,6 +47,8 @@ class Evaluation:
         attempts: training curves; empty where they are not known.
         warnings: said at the top, before those that follow from the scores.
         commands: what to type next, pairs of a sentence and a command.
+        calibration: how far its confidence can be trusted; None where there is none.
+        boundaries: distances between true and predicted boundaries; None where they were not measured.
     """
 
     title: str
@@ -60,6 +63,8 @@ class Evaluation:
     attempts: tuple[Attempt, ...] = ()
     warnings: tuple[str, ...] = ()
     commands: tuple[tuple[str, str], ...] = ()
+    calibration: Calibration | None = None
+    boundaries: Boundaries | None = None
 
 
 def evaluation_report(facts: Evaluation) -> ReportContent:
@@ -67,7 +72,9 @@ def evaluation_report(facts: Evaluation) -> ReportContent:
     schema = facts.subject.schema
     sections = [
         _scores_section(facts.scores, schema),
+        *([] if facts.boundaries is None else [_boundary_section(facts.boundaries, schema)]),
         Section("Slices", (_gallery(_scored_subject(facts), facts.views),)),
+        *([] if facts.calibration is None else [_confidence_section(facts.calibration)]),
         *_training_section(facts.attempts),
         Section("Methods", (Paragraph(_methods(facts)),)),
         *([Section("What next", (Commands(facts.commands),))] if facts.commands else []),
@@ -159,6 +166,64 @@ def _row(row: ClassScores, color: str, voxels: int) -> tuple[Cell, ...]:
         *(Cell(_number(v), number=True) for v in values),
         *(Cell(text, number=True) for text in counts),
     )
+
+
+# ---- boundaries and confidence ---------------------------------------------------------------
+
+
+def _boundary_section(boundaries: Boundaries, schema: LabelSchema) -> Section:
+    told = (
+        "How far the predicted boundary of a class lies from the true one, weighted by area. Boundaries at "
+        "the edge of the volume, and those that touch voxels which are not scored, do not count."
+    )
+    return Section("Boundaries", (Paragraph(told), boundary_table(boundaries, schema)))
+
+
+def boundary_table(boundaries: Boundaries, schema: LabelSchema) -> Table:
+    """The boundary distances of every class as a table."""
+    tolerance = f"{boundaries.tolerance_nm:g} nm"
+    columns = (
+        "Class", "Mean distance, nm", "95 % Hausdorff, nm", f"Surface Dice at {tolerance}",
+        "Area, truth, µm²", "Area, predicted, µm²",
+    )  # fmt: skip
+    rows = tuple(_boundary_row(c, schema[c.name].color) for c in boundaries.classes)
+    caption = (
+        "Distances between boundaries. Surface Dice: share of both boundaries that lies within "
+        f"{tolerance} of the other one. A dash: one of the two volumes holds no boundary of the class."
+    )
+    return Table(columns, rows, caption)
+
+
+def _boundary_row(row: ClassBoundary, color: str) -> tuple[Cell, ...]:
+    values = (
+        *(_length(v) for v in (row.mean_nm, row.hausdorff95_nm)),
+        _number(row.surface_dice),
+        *(_length(v) for v in (row.truth_um2, row.predicted_um2)),
+    )
+    return Cell(_readable(row.name), color), *(Cell(text, number=True) for text in values)
+
+
+def _length(value: float | None) -> str:
+    """In three digits: `7.42`, `1,250`."""
+    if value is None:
+        return "–"
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def _confidence_section(calibration: Calibration) -> Section:
+    gap = calibration.confidence - calibration.accuracy
+    side = "surer than it is right" if gap > 0 else "less sure than it is right"
+    told = (
+        f"The prediction gives its labels {100 * calibration.confidence:.1f} % on average and is right in "
+        f"{100 * calibration.accuracy:.1f} % of the voxels: on the whole it is {side}. The expected "
+        f"calibration error, the mean gap over 15 bins of confidence, is {calibration.ece:.3f} "
+        f"({calibration.ece_adaptive:.3f} with bins of equal numbers of voxels)."
+    )
+    caption = (
+        "Reliability: how often the prediction is right at each confidence; dashed: perfect calibration, the "
+        "upright lines: how far from it. Below, how many voxels have that confidence."
+    )
+    return Section("Confidence", (Paragraph(told), Chart(reliability_diagram(calibration), caption)))
 
 
 # ---- pictures --------------------------------------------------------------------------------

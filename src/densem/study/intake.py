@@ -16,7 +16,7 @@ from typing import Any
 
 from densem.errors import ExistsError, InputError, NotFoundError
 from densem.study.lineage import label_shares
-from densem.study.manifest import VolumeEntry, check_name, locked
+from densem.study.manifest import MAIN, VolumeEntry, check_name, locked
 from densem.study.study import Study
 from densem.volumes import Volume, open_volume
 from densem.volumes.intake import Writing, import_image
@@ -43,6 +43,7 @@ class ImportRequest:
     labels_dataset: str | None = None
     copy: bool = False
     overwrite: bool = False
+    annotator: str | None = None
 
 
 def parse_slices(text: str | None) -> slice | None:
@@ -76,6 +77,7 @@ def import_volume(study: Study, name: str, request: ImportRequest, progress: Pro
     known = study.manifest.volumes.get(name)
     if request.image is None and request.labels is None and request.instances is None:
         raise InputError("densem import: give --image FILE, and --labels or --instances with it or later")
+    _check_annotator(request)
     _check_replacing(study, name, request, known)
     staging = study.folder / f".import-{name}"
     shutil.rmtree(staging, ignore_errors=True)
@@ -94,7 +96,7 @@ def import_volume(study: Study, name: str, request: ImportRequest, progress: Pro
             shutil.rmtree(path, ignore_errors=True)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
-    return [_said(study, name, image), *_shares_said(study, name)]
+    return [_said(study, name, image), *_shares_said(study, name, request.annotator)]
 
 
 def _check_replacing(study: Study, name: str, request: ImportRequest, known: VolumeEntry | None) -> None:
@@ -107,8 +109,8 @@ def _check_replacing(study: Study, name: str, request: ImportRequest, known: Vol
     if request.overwrite:
         _check_labels_stay(study, name, request, known)
         return
-    taken = {"image": request.image, "labels": request.labels and known.semantic, "objects":
-             request.instances and known.objects}  # fmt: skip
+    taken = {"image": request.image, _labels_word(request): request.labels and _same_labels(known, request),
+             "objects": request.instances and known.objects}  # fmt: skip
     there = [what for what, value in taken.items() if value]
     if there:
         raise ExistsError(
@@ -117,10 +119,42 @@ def _check_replacing(study: Study, name: str, request: ImportRequest, known: Vol
         )
 
 
+def _check_annotator(request: ImportRequest) -> None:
+    """An annotator's name stands for labels alone, and becomes part of a file name."""
+    if request.annotator is None:
+        return
+    check_name(request.annotator, "annotator")
+    if request.annotator == MAIN:
+        raise InputError(
+            f"--annotator {MAIN}: that is what the labels without an annotator are called; "
+            "give another name, or leave --annotator out"
+        )
+    if request.labels is None or request.instances is not None:
+        raise InputError(
+            f"--annotator {request.annotator}: expected it with --labels FILE, and without --instances"
+        )
+
+
+def _labels_word(request: ImportRequest) -> str:
+    return f"labels by {request.annotator}" if request.annotator else "labels"
+
+
+def _same_labels(known: VolumeEntry, request: ImportRequest) -> str | None:
+    """The labels that are there already in the place of those to come."""
+    return (known.annotators or {}).get(request.annotator) if request.annotator else known.semantic
+
+
 def _check_labels_stay(study: Study, name: str, request: ImportRequest, known: VolumeEntry) -> None:
     """A new image makes old labels wrong: they are never dropped in passing."""
-    kinds = (("labels", known.semantic, request.labels), ("instances", known.objects, request.instances))
+    main = None if request.annotator else request.labels
+    kinds = (("labels", known.semantic, main), ("instances", known.objects, request.instances))
     lost = [what for what, old, new in kinds if old and not new]
+    others = [who for who in known.annotators or {} if who != request.annotator]
+    if request.image is not None and others:
+        raise InputError(
+            f"study {study.name}: replacing the image of {name!r} would drop its labels by "
+            f"{', '.join(others)}; first  densem remove {study.folder} {name} --labels-only"
+        )
     if request.image is not None and lost:
         raise InputError(
             f"study {study.name}: replacing the image of {name!r} would drop its {' and '.join(lost)}; "
@@ -151,7 +185,7 @@ class _Parts:
         request, schema = self.request, self.study.schema
         source = self._labels_stack(request.labels, image)
         palette = Palette.resolve(request.palette, schema) if request.palette else None
-        target = self.staging / f"annotations/{self.name}/semantic.zarr"
+        target = self.staging / _labels_path(self.name, request.annotator)
         coding = LabelCoding(palette, request.unlabelled_value)
         import_labels(source, target, schema, image, coding, self._writing("labels"))
 
@@ -184,6 +218,10 @@ class _Parts:
         return Writing(facts, progress=self.progress)
 
 
+def _labels_path(name: str, annotator: str | None) -> str:
+    return f"annotations/{name}/semantic{f'.{annotator}' if annotator else ''}.zarr"
+
+
 def is_zarr(path: Path) -> bool:
     """Whether a folder is a Zarr group or array."""
     return path.is_dir() and any((path / n).exists() for n in ("zarr.json", ".zgroup", ".zarray"))
@@ -195,11 +233,16 @@ def _entry(
     old = known or VolumeEntry(role="unlabelled", image="")
     replaced = request.image is not None
     inside = image.path is not None and study.folder.resolve() in image.path.resolve().parents
-    has_labels = request.labels is not None or (not replaced and old.semantic is not None)
+    comes = request.labels is not None and request.annotator is None
+    has_labels = comes or (not replaced and old.semantic is not None)
+    others = {} if replaced else dict(old.annotators or {})
+    if request.annotator:
+        others[request.annotator] = _labels_path(name, request.annotator)
     return VolumeEntry(
         role=request.role or (known.role if known else "train" if has_labels else "unlabelled"),
         image=(f"volumes/{name}.zarr" if inside else str(image.path)) if replaced else old.image,
-        semantic=f"annotations/{name}/semantic.zarr" if has_labels else None,
+        semantic=_labels_path(name, None) if has_labels else None,
+        annotators=others or None,
         objects=f"annotations/{name}/objects.zarr"
         if request.instances or (not replaced and old.objects)
         else None,
@@ -236,7 +279,8 @@ def _said(study: Study, name: str, image: Volume) -> str:
     )
 
 
-def _shares_said(study: Study, name: str) -> list[str]:
-    labels = study.labels(name)
+def _shares_said(study: Study, name: str, annotator: str | None) -> list[str]:
+    labels = study.annotation(name, annotator) if annotator else study.labels(name)
     shares = label_shares(study, labels) if labels is not None else None
-    return [f"Labels, % of the voxels: {shares}."] if shares else []
+    by = f" by {annotator}" if annotator else ""
+    return [f"Labels{by}, % of the voxels: {shares}."] if shares else []

@@ -92,6 +92,7 @@ def _volume_row(study: Study, name: str) -> dict[str, Any]:
         "type": str(image.dtype),
         "voxel size nm": " ".join(f"{v:g}" for v in image.voxel_size_nm),
         "objects": entry.objects is not None,
+        **({"annotators": " ".join(study.annotators(name))} if entry.annotators else {}),
         "referred to": entry.referred,
     }
 

@@ -23,6 +23,8 @@ from densem.schema import LabelSchema
 FORMAT = 1
 Role = Literal["train", "eval", "test", "unlabelled"]
 ROLES: tuple[str, ...] = get_args(Role)
+MAIN = "main"
+"""What the annotation without an annotator's name is called where several are spoken of."""
 
 
 class VolumeEntry(BaseModel):
@@ -36,6 +38,9 @@ class VolumeEntry(BaseModel):
     )
     semantic: str | None = Field(default=None, description="path of the class ids")
     objects: str | None = Field(default=None, description="path of the object ids")
+    annotators: dict[str, str] | None = Field(
+        default=None, description="annotator -> path of the class ids, of further annotations"
+    )
     voxel_size_nm: tuple[float, float, float] | None = Field(
         default=None, description="for an image that is referred to and stores no voxel size"
     )

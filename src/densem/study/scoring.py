@@ -13,12 +13,23 @@ from pathlib import Path
 from typing import Any
 
 from densem.errors import DensemWarning, InputError, NotFoundError
-from densem.evaluation import Protocol, Scores, contingency, scores
+from densem.evaluation import (
+    BlockTables,
+    Boundaries,
+    Calibration,
+    Protocol,
+    Scores,
+    block_tables,
+    boundaries,
+    calibration,
+    scores,
+)
 from densem.report.curves import read_attempts
 from densem.report.evaluation import Evaluation, evaluation_report
 from densem.report.page import write_page
 from densem.report.panels import Subject
 from densem.report.views import choose_views
+from densem.schema import LabelSchema
 from densem.study.manifest import PredictionEntry, locked
 from densem.study.prediction import open_prediction
 from densem.study.study import Study
@@ -36,10 +47,34 @@ class EvaluationResult:
     file: Path
 
 
+@dataclass(frozen=True)
+class _Findings:
+    """What was measured."""
+
+    scores: Scores
+    calibration: Calibration | None
+    boundaries: Boundaries | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The scores, and what else there is, as plain values."""
+        found = {"calibration": self.calibration, "boundaries": self.boundaries}
+        return {**self.scores.to_dict(), **{k: v.to_dict() for k, v in found.items() if v is not None}}
+
+
 def evaluate_prediction(
-    folder: Path, name: str, protocol: str, progress: Progress, workers: int = 2
+    folder: Path,
+    name: str,
+    protocol: str,
+    progress: Progress,
+    workers: int = 2,
+    with_boundaries: bool = False,
+    tolerance_nm: float | None = None,
 ) -> EvaluationResult:
-    """Score a prediction against the labels of its volume; writes `scores-<protocol>.json` and the page.
+    """Score a prediction against the labels of its volume; writes the scores and the page.
+
+    In the folder of the prediction, `scores-<protocol>.json` holds the scores, the calibration if the
+    prediction has its confidence beside it, and the boundary distances if they are wanted;
+    `blocks-<protocol>.npz` the tables of the evaluation blocks (`BlockTables`).
 
     Args:
         folder: of the study.
@@ -47,10 +82,13 @@ def evaluate_prediction(
         protocol: `labelled` or `cells`.
         progress: told blocks done and blocks in all.
         workers: blocks counted at the same time; never changes a score.
+        with_boundaries: whether boundary distances are measured.
+        tolerance_nm: of the surface Dice; the longest side of a voxel by default.
 
     Raises:
         NotFoundError: no such prediction.
         InputError: the volume has no labels, or the prediction is not finished.
+        ConfigError: unknown protocol, or a tolerance below zero.
     """
     judged = Protocol.named(protocol)
     study = Study.open(folder)
@@ -69,18 +107,52 @@ def evaluate_prediction(
         )
     for text in _seen_in_training(study, entry):
         warnings.warn(text, DensemWarning, stacklevel=2)
-    table = contingency(truth, prediction, study.schema, judged, workers=workers, progress=progress)
-    found = scores(table)
+    subject = _Judged(truth, prediction, _confidence(study, name), study.schema, judged)
+    tables, found = _measure(subject, progress, workers, with_boundaries, tolerance_nm)
     record = {
         "prediction": name, "volume": entry.volume, "truth_id": truth.id,
         "model_id": entry.model_id, **found.to_dict(),
     }  # fmt: skip
     file = study.prediction_folder(name) / f"scores-{judged.value}.json"
     file.write_text(json.dumps(record, indent=1) + "\n")
+    tables.save(file.with_name(f"blocks-{judged.value}.npz"))
     page = study.folder / "reports" / f"{name}{'' if judged is Protocol.LABELLED else f'.{judged}'}.html"
     page.parent.mkdir(exist_ok=True)
     write_page(evaluation_report(_facts(study, name, entry, truth, prediction, found)), page)
     return EvaluationResult(record, page, file)
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """What is compared with what, and where."""
+
+    truth: Volume
+    prediction: Volume
+    confidence: Volume | None
+    schema: LabelSchema
+    protocol: Protocol
+
+
+def _measure(
+    what: _Judged, progress: Progress, workers: int, with_boundaries: bool, tolerance_nm: float | None
+) -> tuple[BlockTables, _Findings]:
+    """All that was asked for, a blockwise pass for each."""
+    passes = 1 + (what.confidence is not None) + with_boundaries
+    reports = iter([_part_of(progress, part, passes) for part in range(passes)])
+    pair = what.truth, what.prediction
+    kind = what.schema, what.protocol
+    tables = block_tables(*pair, *kind, workers=workers, progress=next(reports))
+    trusted = distances = None
+    if what.confidence is not None:
+        trusted = calibration(*pair, what.confidence, *kind, workers=workers, progress=next(reports))
+    if with_boundaries:
+        distances = boundaries(*pair, *kind, tolerance_nm, workers=workers, progress=next(reports))
+    return tables, _Findings(scores(tables.whole()), trusted, distances)
+
+
+def _part_of(progress: Progress, part: int, parts: int) -> Progress:
+    """Progress through one of several equal passes."""
+    return lambda done, total: progress(part * total + done, parts * total)
 
 
 def _adopt(study: Study, name: str, prediction: Volume) -> PredictionEntry:
@@ -104,16 +176,24 @@ def _adopt(study: Study, name: str, prediction: Volume) -> PredictionEntry:
     return entry
 
 
+def _confidence(study: Study, name: str) -> Volume | None:
+    """The confidence of a prediction, if it is there."""
+    there = (study.prediction_folder(name) / "confidence.zarr").exists()
+    return open_prediction(study, name, "confidence") if there else None
+
+
 def _facts(
-    study: Study, name: str, entry: PredictionEntry, truth: Volume, prediction: Volume, found: Scores
+    study: Study, name: str, entry: PredictionEntry, truth: Volume, prediction: Volume, found: _Findings
 ) -> Evaluation:
     image = study.image(entry.volume)
-    confidence = open_prediction(study, name, "confidence")
+    confidence = _confidence(study, name)
     return Evaluation(
         title=f"{study.name}: {name}",
         subtitle=f"Volume {entry.volume}, labelled by {' + '.join(entry.models)}",
         date=datetime.now(UTC).strftime("%d %B %Y").lstrip("0"),
-        scores=found,
+        scores=found.scores,
+        calibration=found.calibration,
+        boundaries=found.boundaries,
         subject=Subject(image, truth, prediction, study.schema, confidence),
         views=choose_views(truth, study.schema),
         model=model_facts(study, entry.models, entry.model_id),

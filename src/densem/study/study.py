@@ -1,7 +1,8 @@
 """Study: a folder with its classes, volumes, annotations, models and predictions.
 
-    study.toml  volumes/<name>.zarr  annotations/<name>/semantic.zarr, objects.zarr  models/<name>/
-    runs/<name>/ (training in progress)  predictions/<name>/classes.zarr  reports/<name>.html
+    study.toml  volumes/<name>.zarr  annotations/<name>/semantic[.<annotator>].zarr, objects.zarr
+    models/<name>/  runs/<name>/ (training in progress)  predictions/<name>/classes.zarr
+    reports/<name>.html
 
 Everything inside is found through `study.toml` by relative paths, so a study can be moved.
 """
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from densem import __version__
 from densem.errors import ExistsError, InputError, NotFoundError, nearest
 from densem.schema import LabelSchema
-from densem.study.manifest import Manifest, VolumeEntry, check_name, locked
+from densem.study.manifest import MAIN, Manifest, VolumeEntry, check_name, locked
 from densem.volumes import Volume, open_volume
 
 if TYPE_CHECKING:
@@ -111,6 +112,26 @@ class Study:
         path = self.entry(name).semantic
         return None if path is None else open_volume(self._resolve(path))
 
+    def annotators(self, name: str) -> list[str]:
+        """Who has annotated a volume; `main` is the annotation that networks are trained and judged by."""
+        entry = self.entry(name)
+        return [*([MAIN] if entry.semantic else []), *(entry.annotators or {})]
+
+    def annotation(self, name: str, annotator: str) -> Volume:
+        """The class ids of a volume as one annotator sees them.
+
+        Raises:
+            NotFoundError: naming the nearest annotator there is.
+        """
+        entry, known = self.entry(name), self.annotators(name)
+        if annotator not in known:
+            raise NotFoundError(
+                f"study {self.name}, volume {name!r}: no annotation by {annotator!r}."
+                f"{_there(annotator, known, 'annotations')}"
+            )
+        paths = {MAIN: entry.semantic, **(entry.annotators or {})}
+        return open_volume(self._resolve(str(paths[annotator])))
+
     def objects(self, name: str) -> Volume | None:
         """The object ids of a volume, or None."""
         path = self.entry(name).objects
@@ -154,11 +175,14 @@ class Study:
             if new in manifest.volumes:
                 raise ExistsError(f"study {manifest.name}: there is a volume {new!r} already")
             entry = manifest.volumes[old]
-            moved = {
+            moved: dict[str, Any] = {
                 key: self._move(path, old, new)
                 for key in ("image", "semantic", "objects")
                 if (path := getattr(entry, key)) is not None
             }
+            if entry.annotators:
+                others = {who: self._move(path, old, new) for who, path in entry.annotators.items()}
+                moved = {**moved, "annotators": others}
             renamed = entry.model_copy(update=moved)
             manifest.volumes = {(new if n == old else n): (renamed if n == old else e)
                                 for n, e in manifest.volumes.items()}  # fmt: skip
@@ -208,11 +232,11 @@ class Study:
     def remove_annotation(self, name: str) -> list[str]:
         """Remove the annotations of a volume, keeping its image."""
         entry = self.entry(name)
-        paths = [p for p in (entry.semantic, entry.objects) if p]
+        paths = [p for p in (entry.semantic, *(entry.annotators or {}).values(), entry.objects) if p]
         if not paths:
             raise NotFoundError(f"study {self.name}: volume {name!r} has no annotation")
         with locked(self.path) as manifest:
-            changed = {"semantic": None, "objects": None}
+            changed = {"semantic": None, "objects": None, "annotators": None}
             manifest.volumes[name] = manifest.volumes[name].model_copy(update=changed)
         shutil.rmtree(self.folder / "annotations" / name, ignore_errors=True)
         return paths
