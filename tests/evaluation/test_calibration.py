@@ -99,7 +99,9 @@ def test_it_comes_back_from_json() -> None:
     found = calibration(line(1, 9, 1), line(1, 1, 1), line(255, 99, 0), SCHEMA)
     assert Calibration.from_dict(json.loads(json.dumps(found.to_dict()))) == found
     for broken in ({}, {**found.to_dict(), "bins": [{"voxels": 1}]}, {**found.to_dict(), "more": 1}):
-        with pytest.raises(FormatError, match=r"x\.json: expected the calibration that densem evaluate writes"):
+        with pytest.raises(
+            FormatError, match=r"x\.json: expected the calibration that densem evaluate writes"
+        ):
             Calibration.from_dict(broken, "x.json")
 
 

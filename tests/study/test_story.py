@@ -9,6 +9,15 @@ import tifffile
 from sklearn.metrics import jaccard_score
 
 from densem.cli.app import run
+from densem.evaluation import (
+    BlockTables,
+    Boundaries,
+    Calibration,
+    Scores,
+    boundaries,
+    calibration,
+    scores,
+)
 from densem.study import Study
 from densem.study.manifest import claimed, locked
 from densem.volumes import ome_zarr, open_volume
@@ -30,16 +39,53 @@ def told(tmp_path_factory, phantom_files, tiny_recipe):
 
 def test_the_story_ends_with_scores_and_a_page(told, capsys):
     assert run(["evaluate", str(told), "--prediction", "first-eval", "--json"]) == 0
-    scores = json.loads(capsys.readouterr().out)
+    record = json.loads(capsys.readouterr().out)
     truth = open_volume(told / "annotations/eval/semantic.zarr").read().ravel()
     labels = open_volume(told / "predictions/first-eval/classes.zarr").read().ravel()
     present = sorted(set(truth) | set(labels))
     expected = jaccard_score(truth, labels, labels=present, average="macro", zero_division=0)
-    assert scores["miou"] == pytest.approx(expected, abs=1e-9)
+    assert record["miou"] == pytest.approx(expected, abs=1e-9)
     page = (told / "reports/first-eval.html").read_text()
     assert "platelets: first-eval" in page
     assert "http://" not in page.replace("http://www.w3.org", "")
     assert (told / "predictions/first-eval/scores-labelled.json").exists()
+
+
+def test_boundaries_calibration_and_blocks_lie_beside_the_scores(told, capsys):
+    arguments = ["evaluate", str(told), "--prediction", "first-eval", "--boundaries", "--tolerance", "25"]
+    assert run([*arguments, "--json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    folder, schema = told / "predictions/first-eval", Study.open(told).schema
+    assert json.loads((folder / "scores-labelled.json").read_text()) == record
+    truth = open_volume(told / "annotations/eval/semantic.zarr")
+    classes, confidence = (open_volume(folder / f"{part}.zarr") for part in ("classes", "confidence"))
+    assert Boundaries.from_dict(record["boundaries"]) == boundaries(truth, classes, schema, tolerance_nm=25)
+    assert Calibration.from_dict(record["calibration"]) == calibration(truth, classes, confidence, schema)
+    tables = BlockTables.load(folder / "blocks-labelled.npz")
+    assert scores(tables.whole()) == Scores.from_dict(record)
+    assert tables.truth_id == truth.id
+    page = (told / "reports/first-eval.html").read_text()
+    assert "Surface Dice at 25 nm" in page
+    assert "expected calibration error" in page
+    assert run(arguments) == 0
+    said = capsys.readouterr().out
+    assert "calibration error 0." in said
+    assert "surface Dice at 25 nm" in " ".join(said.split())
+
+
+def test_without_boundaries_and_confidence_their_parts_are_left_out(told, tmp_path, capsys):
+    folder = tmp_path / "platelets"
+    shutil.copytree(told, folder)
+    shutil.rmtree(folder / "predictions/first-eval/confidence.zarr")
+    assert run(["evaluate", str(folder), "--prediction", "first-eval", "--json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert not {"boundaries", "calibration"} & set(record)
+    assert "Confidence" not in (folder / "reports/first-eval.html").read_text()
+
+
+def test_a_tolerance_needs_boundaries(told, capsys):
+    assert run(["evaluate", str(told), "--prediction", "first-eval", "--tolerance", "25"]) == 2
+    assert "--tolerance: expected it with --boundaries" in capsys.readouterr().err
 
 
 def test_the_lineage_is_kept(told, capsys):
