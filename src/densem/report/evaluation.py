@@ -204,10 +204,10 @@ def _boundary_row(row: ClassBoundary, color: str) -> tuple[Cell, ...]:
 
 
 def _length(value: float | None) -> str:
-    """In three digits: `7.42`, `1,250`."""
+    """In three digits: `7.42`, `90.0`, `1,250`."""
     if value is None:
         return "–"
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+    return f"{value:,.0f}" if value >= 99.95 or value == 0 else f"{value:#.3g}"
 
 
 def _confidence_section(calibration: Calibration) -> Section:
@@ -220,8 +220,9 @@ def _confidence_section(calibration: Calibration) -> Section:
         f"({calibration.ece_adaptive:.3f} with bins of equal numbers of voxels)."
     )
     caption = (
-        "Reliability: how often the prediction is right at each confidence; dashed: perfect calibration, the "
-        "upright lines: how far from it. Below, how many voxels have that confidence."
+        "Reliability: how often the prediction is right at each confidence. Bars that end above the dashed "
+        "line are right more often than they say, bars that end below it less often. In the lower panel: how "
+        "many voxels have that confidence."
     )
     return Section("Confidence", (Paragraph(told), Chart(reliability_diagram(calibration), caption)))
 

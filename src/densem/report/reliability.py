@@ -39,8 +39,6 @@ def _draw_accuracy(ax: Axes, calibration: Calibration) -> None:
         )
         ax.plot([row.confidence] * 2, [row.confidence, row.accuracy], color=INK, linewidth=1, zorder=4)
     ax.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
-    ax.annotate("overconfident below", (0.97, 0.05), xycoords="axes fraction", ha="right", color=MUTED)
-    ax.annotate("underconfident above", (0.03, 0.93), xycoords="axes fraction", color=MUTED)
     ax.set_ylabel("share of voxels that are right")
     _dress(ax)
 
