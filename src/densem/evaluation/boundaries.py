@@ -42,7 +42,7 @@ from densem.volumes import Volume
 from densem.volumes.volume import Nanometres
 
 MOST_POINTS = 20_000_000
-"""Points of one surface that are still looked up: about two gigabytes."""
+"""Points of one surface that are still looked up, in a few gigabytes of memory."""
 
 PERCENTILE = 0.95
 

@@ -214,7 +214,7 @@ def _confidence_section(calibration: Calibration) -> Section:
     gap = calibration.confidence - calibration.accuracy
     side = "surer than it is right" if gap > 0 else "less sure than it is right"
     told = (
-        f"The prediction gives its labels {100 * calibration.confidence:.1f} % on average and is right in "
+        f"The prediction is {100 * calibration.confidence:.1f} % sure of its labels on average, and right in "
         f"{100 * calibration.accuracy:.1f} % of the voxels: on the whole it is {side}. The expected "
         f"calibration error, the mean gap over 15 bins of confidence, is {calibration.ece:.3f} "
         f"({calibration.ece_adaptive:.3f} with bins of equal numbers of voxels)."
