@@ -75,6 +75,10 @@ class CollapseError(DensemError, ArithmeticError):
     """A training run that collapsed in every attempt."""
 
 
+class AccuracyError(DensemError, ArithmeticError):
+    """A cheaper form of a model that labels worse than is allowed."""
+
+
 class DensemWarning(UserWarning):
     """Something a user should look at, but that does not stop the work."""
 

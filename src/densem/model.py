@@ -3,6 +3,7 @@
     model.toml            network, schema, voxel size, tile, training summary: readable, and part of the id
     weights.safetensors   the weights
     training/             recipe as run, metrics as JSON lines
+    int8/                 the network in 8-bit integers, where `densem quantize` made it
 
 The id is a hash over weights and everything in `model.toml` that changes a prediction. It is
 computed again on loading: a folder that was edited by hand is refused.
@@ -78,6 +79,7 @@ class Model:
         tile: tile and context for prediction.
         fingerprint: grey-value statistics of the training volumes, for comparing new ones.
         training: summary of how it was made, as plain values.
+        int8: folder of its form in 8-bit integers, if there is one; no part of the id.
     """
 
     network: nn.Module
@@ -88,6 +90,7 @@ class Model:
     fingerprint: tuple[Intensity, ...] = ()
     training: dict[str, Any] = field(default_factory=dict)
     name: str = "model"
+    int8: Path | None = None
 
     @property
     def geometry(self) -> Geometry:
@@ -136,6 +139,8 @@ class Model:
         shutil.copymode(part / "model.toml", part / "weights.safetensors")  # safetensors: for the owner alone
         if (folder / "training").exists():
             shutil.copytree(folder / "training", part / "training")
+        if self.int8 is not None:
+            shutil.copytree(self.int8, part / "int8")
         shutil.rmtree(folder, ignore_errors=True)
         os.replace(part, folder)
 
@@ -163,6 +168,7 @@ class Model:
                 fingerprint=tuple(Intensity.from_dict(f) for f in record["fingerprint"]),
                 training=record["training"],
                 name=record["name"],
+                int8=folder / "int8" if (folder / "int8").is_dir() else None,
             )
         except FileNotFoundError as error:
             raise IntegrityError(

@@ -7,7 +7,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from tiny_models import make_model, make_volume
+from tiny_models import make_model, make_volume, train_on_scenes
 
 
 @pytest.fixture(scope="session")
@@ -18,3 +18,8 @@ def model():
 @pytest.fixture(scope="session")
 def volume():
     return make_volume()
+
+
+@pytest.fixture(scope="session")
+def trained():
+    return train_on_scenes()

@@ -5,16 +5,13 @@ import importlib.util
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
-from tiny_models import EXACT, chunk_files, make_model, make_volume, whole_pass, with_
+from tiny_models import EXACT, chunk_files, make_model, make_volume, scene, whole_pass, with_
 
-from densem import networks
 from densem.blocks import Box
 from densem.errors import ConfigError, InputError, IntegrityError
 from densem.inference import openvino_backend, predict, predict_box
 from densem.inference.fusion import Fusion
 from densem.inference.openvino_backend import OpenVinoNetwork
-from densem.inference.prepared import torch_threads
 from densem.inference.runtime import Runtime
 from densem.inference.shown import Shown
 from densem.inference.tiles import Tiling
@@ -84,37 +81,6 @@ def test_mirrored_inputs():
     np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
-@pytest.fixture(scope="module")
-def trained():
-    """A tiny network that has learnt, for some seconds, to tell four bands of grey in noise."""
-    torch.manual_seed(1)
-    config = {"n_classes": 4, "filters": 6, "depth": 1, "convs_per_block": 1, "volumetric_scales": (0,)}
-    network = networks.build("hybrid-2d3d-no-pyramid", {**config, "normalization": "batch"}).train()
-    optimizer = torch.optim.Adam(network.parameters(), 1e-2)
-    generator = torch.Generator().manual_seed(0)
-    with torch_threads(1):
-        for _ in range(60):
-            x, truth = scene((3, 32, 32), generator)
-            loss = F.cross_entropy(network(x)["semantic"], truth)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-        networks.reestimate_normalization(network, [scene((4, 64, 64), generator)[0] for _ in range(4)])
-    x, truth = scene((8, 64, 64), generator)
-    with torch.no_grad():
-        right = (network(x)["semantic"].argmax(1) == truth).float().mean()
-    assert right > 0.7
-    return network
-
-
-def scene(shape, generator):
-    """Noisy grey values (1, 1, Z, Y, X) of four bands of a smooth field, and the bands."""
-    coarse = torch.randn(1, 1, shape[0], shape[1] // 8, shape[2] // 8, generator=generator)
-    field = F.interpolate(coarse, size=shape, mode="trilinear")
-    truth = torch.bucketize(field, torch.tensor([-0.4, 0.0, 0.4]))[:, 0]
-    return field * 2 + 0.2 * torch.randn(field.shape, generator=generator), truth
-
-
 @needs_openvino
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_of_a_trained_network_less_than_one_label_in_1000_differs_between_runtimes(trained, precision):
@@ -128,6 +94,33 @@ def test_of_a_trained_network_less_than_one_label_in_1000_differs_between_runtim
         found[backend] = torch.cat([s.float() for s in slabs], dim=1).argmax(0)
     assert (found["torch"] != found["openvino"]).float().mean() <= 1e-3
     assert len(found["torch"].unique()) == 4
+
+
+@needs_openvino
+@pytest.mark.parametrize("kept", [1, 4])
+def test_the_context_in_y_and_x_is_cut_down_as_in_pytorch(monkeypatch, kept):
+    monkeypatch.setattr(openvino_backend, "KEPT", kept)
+    network = make_model("whole-family", seed=2).network
+    first, second = (Runtime("cpu", "fp32", b).prepare(network) for b in ("torch", "openvino"))
+    image = np.random.default_rng(0).standard_normal((9, 60, 48), np.float32)
+    for margins in ((16, 4, 0, 8), (0, 20, 12, 12), (16, 4, 0, 8)):
+        ends = Ends((True, False), margins)
+        expected, found = (
+            np.concatenate([s.numpy() for s in ready.slabs(Shown(image), ends)], axis=1)
+            for ready in (first, second)
+        )
+        assert found.shape[2:] == (60 - sum(margins[:2]), 48 - sum(margins[2:]))
+        np.testing.assert_allclose(found, expected, atol=1e-4)
+    assert len(second._compiled) == min(kept, 2)
+
+
+@needs_openvino
+def test_start_up_is_measured():
+    ready = Runtime("cpu", "fp32", "openvino").prepare(make_model("planar").network)
+    assert ready.start_up == (0.0, 0.0)
+    list(ready.slabs(Shown(np.zeros((3, 32, 32), np.float32)), Ends()))
+    assert all(0 < s < 60 for s in ready.start_up)
+    assert Runtime("cpu", "fp32").prepare(make_model("planar").network).start_up == (0.0, 0.0)
 
 
 # ---- the same bytes --------------------------------------------------------------------------

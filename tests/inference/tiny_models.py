@@ -4,9 +4,11 @@ import hashlib
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 from densem import networks
 from densem.inference import PredictOptions
+from densem.inference.prepared import torch_threads
 from densem.model import Model, TilePlan
 from densem.schema import LabelSchema
 from densem.volumes import Intensity, Volume, ome_zarr, open_volume
@@ -105,3 +107,33 @@ def whole_pass(model, volume):
         logits = model.network.eval()(x)["semantic"][0]
     z, y, x_side = raw.shape
     return torch.softmax(logits[:, :z, :y, :x_side].float(), dim=0).numpy()
+
+
+def scene(shape, generator):
+    """Noisy grey values (1, 1, Z, Y, X) of four bands of a smooth field, and the bands."""
+    coarse = torch.randn(1, 1, shape[0], shape[1] // 8, shape[2] // 8, generator=generator)
+    field = F.interpolate(coarse, size=shape, mode="trilinear")
+    truth = torch.bucketize(field, torch.tensor([-0.4, 0.0, 0.4]))[:, 0]
+    return field * 2 + 0.2 * torch.randn(field.shape, generator=generator), truth
+
+
+def train_on_scenes():
+    """A tiny network that has learnt, for some seconds, to tell four bands of grey in noise."""
+    torch.manual_seed(1)
+    config = {"n_classes": 4, "filters": 6, "depth": 1, "convs_per_block": 1, "volumetric_scales": (0,)}
+    network = networks.build("hybrid-2d3d-no-pyramid", {**config, "normalization": "batch"}).train()
+    optimizer = torch.optim.Adam(network.parameters(), 1e-2)
+    generator = torch.Generator().manual_seed(0)
+    with torch_threads(1):
+        for _ in range(60):
+            x, truth = scene((3, 32, 32), generator)
+            loss = F.cross_entropy(network(x)["semantic"], truth)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        networks.reestimate_normalization(network, [scene((4, 64, 64), generator)[0] for _ in range(4)])
+    x, truth = scene((8, 64, 64), generator)
+    with torch.no_grad():
+        right = (network(x)["semantic"].argmax(1) == truth).float().mean()
+    assert right > 0.7
+    return network

@@ -114,7 +114,11 @@ def predict(
     precision: Annotated[str, typer.Option(help="auto, fp32 or bf16.")] = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     runtime: Annotated[
-        str, typer.Option(help="What runs the networks: auto (the faster one here), torch or openvino.")
+        str,
+        typer.Option(
+            help="What runs the networks: auto (the faster one here), torch, openvino, or openvino-int8 "
+            "(after densem quantize)."
+        ),
     ] = "auto",
     workers: Annotated[int, typer.Option(min=1, help="Blocks worked on at a time.")] = 1,
     block: Annotated[

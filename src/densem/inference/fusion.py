@@ -18,6 +18,7 @@ from torch import Tensor
 
 from densem.blocks import Box
 from densem.errors import ConfigError, InputError
+from densem.inference.int8_form import Int8Form
 from densem.inference.runtime import Ready, Runtime
 from densem.inference.shown import Normalize, Shown, as_it_is
 from densem.inference.tiles import Window
@@ -49,9 +50,13 @@ class Fusion:
             models: one model or several.
             runtime: where they are run.
             flips: axes to mirror, e.g. `yx`; every subset of them takes part.
+
+        Raises:
+            NotFoundError, IntegrityError: for a form in 8-bit integers that is needed and not there.
         """
         members = models.members if isinstance(models, Ensemble) else (models,)
-        return cls(tuple(runtime.prepare(m.network) for m in members), subsets(flips), runtime)
+        ready = tuple(runtime.prepare(m.network, _int8(m, runtime)) for m in members)
+        return cls(ready, subsets(flips), runtime)
 
     @property
     def streams(self) -> bool:
@@ -158,6 +163,10 @@ class _View:
         first = z0 + z - inside.start
         box = Box((first + low, y0, x0), (first + high, y1, x1))
         return box, logits[:, low:high, : y1 - y0, : x1 - x0]
+
+
+def _int8(model: Model, runtime: Runtime) -> Int8Form | None:
+    return Int8Form.of(model) if runtime.backend == "openvino-int8" else None
 
 
 def _computed(found: Iterator[tuple[Box, Tensor]], device: str) -> Iterator[tuple[Box, Tensor]]:

@@ -31,8 +31,10 @@ class PredictOptions(BaseModel):
         default="auto", description="auto (bf16 where the processor has it), bf16 or fp32"
     )
     device: str = Field(default="auto", description="auto, cpu, cuda or cuda:<n>")
-    runtime: Literal["auto", "torch", "openvino"] = Field(
-        default="auto", description="what runs the networks: torch, openvino, or auto (the faster one here)"
+    runtime: Literal["auto", "torch", "openvino", "openvino-int8"] = Field(
+        default="auto",
+        description="what runs the networks: torch, openvino, auto (the faster of these here), or "
+        "openvino-int8 (8-bit integers, after densem quantize)",
     )
     resample: bool = Field(
         default=False, description="allow another voxel size than the model's: predict at the model's"

@@ -19,6 +19,7 @@ from densem.blocks import Grid, Journal, Triple, triple
 from densem.errors import ConfigError, ResourceError
 from densem.inference.contest import WORTH, Contest, Verdict
 from densem.inference.fusion import Fusion
+from densem.inference.int8_form import Int8Form
 from densem.inference.labeller import Labeller
 from densem.inference.options import PredictOptions
 from densem.inference.outputs import Outputs, layout_for
@@ -67,8 +68,12 @@ class Prepared:
 
         Raises:
             ConfigError: for options that this machine or these models do not have.
+            NotFoundError, IntegrityError: for a form in 8-bit integers that is asked for and not there.
             ResourceError: for a block that cannot be held.
         """
+        if options.runtime == "openvino-int8":
+            for model in ensemble.members:  # a missing form is said before a cluster is asked for machines
+                Int8Form.of(model)
         seen = options if options.engine == "local" else options.model_copy(update=_HERE)
         labeller = Labeller.of(ensemble, volume, seen)
         layout = layout_for(labeller.tiling.core, volume.shape)
@@ -106,10 +111,11 @@ class Prepared:
         known = (None if options.overwrite else self.journal.plan()) or {}
         if known.get("backend") in get_args(Backend):
             return known["backend"], None
-        if self.labeller.volume.box.size < WORTH:
+        if self.region.box.size < WORTH:
             return "torch", None
         runtime = (options.device, options.precision)
-        return "torch", Contest.of(self.ensemble, self.labeller.tiling, runtime, self.threads)
+        share = self.region.box.size / self.labeller.volume.box.size
+        return "torch", Contest.of(self.ensemble, self.labeller.tiling, runtime, self.threads, share)
 
     def plan(self) -> dict[str, Any]:
         """All that decides a byte of the outputs, and the blocks that the journal counts."""
@@ -124,12 +130,19 @@ class Prepared:
             "core": list(tiling.core),
             "context": list(tiling.context),
             **runtime,
+            **self._int8(str(runtime["backend"])),
             **({"threads": self.threads} if on_cpu else {}),
             "flips": self.options.flips,
             "outputs": list(self.options.outputs),
             "block": list(self.blocks.cell),
             **self.region.describe(),
         }
+
+    def _int8(self, backend: str) -> dict[str, Any]:
+        """Which forms in 8-bit integers are run, if that is what is run."""
+        if backend != "openvino-int8":
+            return {}
+        return {"int8": [Int8Form.of(m).id for m in self.ensemble.members]}
 
 
 @contextlib.contextmanager

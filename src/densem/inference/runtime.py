@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from densem.errors import ConfigError
 from densem.inference import openvino_backend
+from densem.inference.int8_form import Int8Form
 from densem.inference.openvino_backend import OpenVinoNetwork
 from densem.inference.shown import Shown
 from densem.inference.torch_backend import TorchNetwork
@@ -22,7 +23,7 @@ from densem.networks import Geometry
 from densem.networks.hardware import has_bf16, processor
 from densem.networks.streaming import Ends
 
-Backend = Literal["torch", "openvino"]
+Backend = Literal["torch", "openvino", "openvino-int8"]
 Precision = Literal["auto", "bf16", "fp32"]
 ENTRIES = ("device", "precision", "backend", "torch", "openvino")
 """What a runtime may write into a plan."""
@@ -38,6 +39,10 @@ class Ready(Protocol):
     @property
     def streams(self) -> bool:
         """Whether a window may be cut along z on the way."""
+
+    @property
+    def start_up(self) -> tuple[float, float]:
+        """Seconds that were spent once before its first pass, and for each shape of what it is run on."""
 
     def whole(self, x: Tensor) -> Tensor:
         """Logits (C, Z, Y, X) of a window (1, 1, Z, Y, X)."""
@@ -58,8 +63,8 @@ class Runtime:
 
     Attributes:
         device: `cpu`, `cuda` or `cuda:<n>`.
-        precision: `bf16` or `fp32`, settled.
-        backend: `torch`, or `openvino` on a processor.
+        precision: `bf16` or `fp32`, settled; with `openvino-int8`, of what is not in 8-bit integers.
+        backend: `torch`, or on a processor `openvino` or `openvino-int8`.
     """
 
     device: str
@@ -75,9 +80,9 @@ class Runtime:
         Raises:
             ConfigError: for a device or a backend that this machine does not have.
         """
-        if backend == "openvino":
-            openvino_backend.version()
-            device = _processor_only(device)
+        if backend != "torch":
+            openvino_backend.version(backend)
+            device = _processor_only(device, backend)
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
         if device.split(":")[0] not in ("cpu", "cuda"):
@@ -97,21 +102,27 @@ class Runtime:
         """All that decides the last bit of a result beside model and tile, as plain values."""
         kind = torch.cuda.get_device_name(self.device) if self.device.startswith("cuda") else processor()
         versions = {"torch": str(torch.__version__)}
-        if self.backend == "openvino":
+        if self.backend != "torch":
             versions["openvino"] = openvino_backend.version()
         return {"device": kind, "precision": self.precision, "backend": self.backend, **versions}
 
-    def prepare(self, network: nn.Module) -> Ready:
-        """A copy of the network for prediction here; the given one is left as it is."""
-        if self.backend == "openvino":
-            return OpenVinoNetwork(network, self.precision)
+    def prepare(self, network: nn.Module, int8: Int8Form | None = None) -> Ready:
+        """A copy of the network for prediction here; the given one is left as it is.
+
+        Args:
+            network: of a model.
+            int8: the model's form in 8-bit integers, which `openvino-int8` runs in its place.
+        """
+        if self.backend != "torch":
+            assert (self.backend == "openvino-int8") == (int8 is not None)
+            return OpenVinoNetwork(network, self.precision, int8)
         return TorchNetwork.of(network, self.device, self.dtype)
 
 
-def _processor_only(device: str) -> str:
+def _processor_only(device: str, backend: Backend) -> str:
     if device not in ("auto", "cpu"):
         raise ConfigError(
-            f"--runtime openvino --device {device}: OpenVINO is used on processors alone; "
+            f"--runtime {backend} --device {device}: OpenVINO is used on processors alone; "
             "give --device cpu, or --runtime torch"
         )
     return "cpu"

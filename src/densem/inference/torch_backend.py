@@ -47,6 +47,11 @@ class TorchNetwork:
         assert isinstance(found, Geometry)
         return found
 
+    @property
+    def start_up(self) -> tuple[float, float]:
+        """None: it is ready at once, for any shape."""
+        return 0.0, 0.0
+
     def whole(self, x: Tensor) -> Tensor:
         """Logits (C, Z, Y, X) of a window (1, 1, Z, Y, X)."""
         logits: Tensor = self.network(x)["semantic"][0]

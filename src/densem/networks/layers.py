@@ -109,7 +109,7 @@ class VolumetricConvolution(nn.Conv3d):
     def forward(self, x: Tensor) -> Tensor:
         """(N, c, Z, Y, X) to (N, f, Z, Y, X); in a stream to the slices whose neighbours are known."""
         shown = stream()
-        if shown is not None:
+        if shown is not None and not _traced():
             return convolve_slab(shown.with_neighbours(self, x), self.weight, self.bias)
         device = x.device.type
         if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):

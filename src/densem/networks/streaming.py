@@ -166,6 +166,36 @@ class Stream:
         return flat[: shape.numel()].view(n, z, y, x, c).permute(0, 4, 1, 2, 3)
 
 
+class Crop(Stream):
+    """For a network that is shown a whole window while its graph is traced: of all this only rule 4.
+
+    Args:
+        margins: int64 (4,), as those of `Ends`: a tensor, so that they are an input of the graph.
+    """
+
+    def __init__(self, margins: Tensor) -> None:
+        super().__init__(Ends())
+        self._margins = margins
+
+    def output(self, network: nn.Module, x: Tensor) -> dict[str, Tensor]:
+        """What the network makes of a window (N, 1, Z, Y, X), for the core in y and x: (N, C, Z, Y', X')."""
+        return self._show(network, x)
+
+    def with_neighbours(self, layer: nn.Module, x: Tensor) -> Tensor:
+        """The same slices: a traced convolution pads them itself."""
+        return x
+
+    def together(self, meeting: nn.Module, parts: Sequence[Tensor], ahead: Sequence[int]) -> list[Tensor]:
+        """The same parts: none is ahead of another."""
+        return list(parts)
+
+    def cut(self, x: Tensor, scale: int, before: int | None, after: int) -> Tensor:
+        """As in a stream."""
+        come = self._margins if before is None else self._margins.clamp(max=before)
+        y0, y1, x0, x1 = ((come - come.clamp(max=after)) // 2**scale).unbind()
+        return x[:, :, :, y0 : x.shape[3] - y1, x0 : x.shape[4] - x1]
+
+
 def streams(network: nn.Module) -> bool:
     """Whether a network can be shown a window slab by slab."""
     return bool(getattr(network, "streams", False))
