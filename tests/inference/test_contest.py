@@ -7,7 +7,7 @@ import pytest
 from tiny_models import EXACT, make_model, make_volume
 
 from densem.inference import contest, openvino_backend, predict
-from densem.inference.contest import Contest, Verdict, candidates
+from densem.inference.contest import Contest, Pace, Verdict, Work, candidates
 from densem.inference.job import runtime_there
 from densem.inference.runtime import Runtime
 from densem.inference.tiles import Tiling
@@ -23,13 +23,14 @@ def a_contest(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(openvino_backend, "installed", lambda: True)
     monkeypatch.setattr(contest, "candidates", lambda device, precision: RUNTIMES)
-    monkeypatch.setattr(openvino_backend, "version", lambda: "2030.1")
+    monkeypatch.setattr(openvino_backend, "version", lambda *_: "2030.1")
     made = Contest.of(Ensemble([make_model()]), TILING, ("cpu", "fp32"), 2)
+    made = replace(made, work=Work(windows=10, shapes=20))
     measured = []
 
     def measure(self, runtimes):
         measured.append(self)
-        return {"torch": 3.0, "openvino": 2.0}
+        return {"torch": Pace(3.0), "openvino": Pace(1.0, once=5.0, shape=0.25)}
 
     monkeypatch.setattr(Contest, "measure", measure)
     return made, measured
@@ -45,11 +46,28 @@ def test_the_window_in_the_middle_of_the_volume_is_taken():
 def test_the_fastest_is_taken_and_remembered(a_contest):
     made, measured = a_contest
     first, second = made.decide(), made.decide()
-    assert first == second == Verdict("openvino", {"torch": 3.0, "openvino": 2.0})
+    assert first == second == Verdict("openvino", {"torch": 30.0, "openvino": 20.0})
     assert len(measured) == 1
     assert first.line() == (
-        "Runtime: openvino, measured here 1.50 times as fast as torch (--runtime overrides)"
+        "Runtime: openvino, measured here 1.50 times as fast as torch, start-up included (--runtime overrides)"
     )
+
+
+def test_what_starts_slowly_is_not_taken_for_little_work(a_contest):
+    made, measured = a_contest
+    assert replace(made, work=Work(4, 20)).decide() == Verdict("torch", {"torch": 12.0, "openvino": 14.0})
+    assert replace(made, work=Work(6, 20)).decide() == Verdict("openvino", {"torch": 18.0, "openvino": 16.0})
+    assert replace(made, work=Work(6, 36)).decide() == Verdict("torch", {"torch": 18.0, "openvino": 20.0})
+    assert len(measured) == 1
+
+
+def test_windows_and_their_shapes_are_counted():
+    work = Contest.of(Ensemble([make_model()]), TILING, ("cpu", "fp32"), 2).work
+    along_z, along_y, along_x = 10 + 3 * 12 + 10, 26 + 36 + 32 + 16, 34 + 44 + 32
+    assert work.windows == pytest.approx(along_z * along_y * along_x / (12 * 36 * 44))
+    assert work.shapes == 2 * 4 * 3
+    half = Contest.of(Ensemble([make_model()]), TILING, ("cpu", "fp32"), 2, share=0.5).work
+    assert half == Work(work.windows / 2, work.shapes)
 
 
 @pytest.mark.parametrize(
@@ -73,19 +91,33 @@ def test_another_contest_is_measured_anew(a_contest, change):
 def test_another_version_is_measured_anew(a_contest, monkeypatch):
     made, measured = a_contest
     made.decide()
-    monkeypatch.setattr(openvino_backend, "version", lambda: "2031.0")
+    monkeypatch.setattr(openvino_backend, "version", lambda *_: "2031.0")
     made.decide()
     assert len(measured) == 2
 
 
-@pytest.mark.parametrize("text", ["", "{", "[1]", '{"KEY": {"torch": "x"}}', '{"KEY": {"torch": 1.0}}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[1]",
+        '{"KEY": {"torch": "x"}}',
+        '{"KEY": {"torch": 3.0, "openvino": 2.0}}',
+        '{"KEY": {"torch": {"window": 1.0, "once": 0.0, "shape": 0.0}}}',
+    ],
+)
 def test_a_corrupt_cache_is_ignored_and_mended(a_contest, text):
     made, measured = a_contest
     contest.cache().parent.mkdir(parents=True)
     contest.cache().write_text(text.replace("KEY", made._key(RUNTIMES)))
     assert made.decide().taken == "openvino"
     assert len(measured) == 1
-    assert list(json.loads(contest.cache().read_text()).values()) == [{"torch": 3.0, "openvino": 2.0}]
+    (kept,) = json.loads(contest.cache().read_text()).values()
+    assert kept == {
+        "torch": {"window": 3.0, "once": 0.0, "shape": 0.0},
+        "openvino": {"window": 1.0, "once": 5.0, "shape": 0.25},
+    }
 
 
 def test_a_cache_that_cannot_be_written_costs_no_more_than_a_line(a_contest, tmp_path, monkeypatch, caplog):
@@ -108,7 +140,7 @@ def test_one_candidate_is_not_measured(monkeypatch):
 
 def test_all_that_compete_have_the_settled_precision(monkeypatch):
     monkeypatch.setattr(openvino_backend, "installed", lambda: True)
-    monkeypatch.setattr(openvino_backend, "version", lambda: "2030.1")
+    monkeypatch.setattr(openvino_backend, "version", lambda *_: "2030.1")
     for precision in ("fp32", "bf16"):
         assert {r.precision for r in candidates("cpu", precision)} == {precision}
         assert [r.backend for r in candidates("cpu", precision)] == ["torch", "openvino"]
@@ -130,7 +162,10 @@ def test_runtimes_are_measured_on_windows_of_the_prediction():
     made = Contest.of(Ensemble([make_model("planar")]), TILING, ("cpu", "fp32"), 2)
     found = made.measure(RUNTIMES)
     assert set(found) == {"torch", "openvino"}
-    assert all(0 < s < 60 for s in found.values())
+    assert all(0 < p.window < 60 for p in found.values())
+    assert (found["torch"].once, found["torch"].shape) == (0.0, 0.0)
+    assert 0 < found["openvino"].once < 60
+    assert 0 < found["openvino"].shape < 60
 
 
 def test_on_a_cluster_the_first_worker_holds_the_contest(a_contest):
