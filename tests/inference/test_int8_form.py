@@ -88,9 +88,7 @@ def test_the_plan_of_a_prediction_names_it(saved, tmp_path, monkeypatch):
     monkeypatch.setattr(openvino_backend, "version", lambda *_: "2030.1")
     model, volume = Model.load(saved), make_volume((4, 16, 24))
     plans = {
-        runtime: Prepared.prepare(
-            Ensemble([model]), volume, tmp_path, with_(EXACT, runtime=runtime)
-        ).plan()
+        runtime: Prepared.prepare(Ensemble([model]), volume, tmp_path, with_(EXACT, runtime=runtime)).plan()
         for runtime in ("openvino", "openvino-int8")
     }
     assert plans["openvino-int8"].pop("int8") == [Int8Form.of(model).id]
