@@ -63,6 +63,14 @@ class ResourceError(DensemError, OSError):
         return str(self.args[0]) if self.args else ""
 
 
+class DownloadError(DensemError, ConnectionError):
+    """A file that could not be fetched: no network, not there, broken off again and again."""
+
+    def __str__(self) -> str:
+        """The message as it was given."""
+        return str(self.args[0]) if self.args else ""
+
+
 class IntegrityError(DensemError, RuntimeError):
     """Something on disk changed under us: a tampered model, a changed input, a bad checksum."""
 

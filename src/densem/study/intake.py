@@ -10,7 +10,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,14 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class ImportRequest:
-    """What is to be imported, as the command line gives it."""
+    """What is to be imported, as the command line gives it; the last four are for data sets of the registry.
+
+    Attributes:
+        coding: what label values mean, instead of `palette` and `unlabelled_value`.
+        offset_nm: where the first voxel lies, if the file cannot say it.
+        protocols: how predictions of the volume are scored.
+        facts: what its provenance tells beside the usual.
+    """
 
     image: Path | None = None
     labels: Path | None = None
@@ -44,6 +51,10 @@ class ImportRequest:
     copy: bool = False
     overwrite: bool = False
     annotator: str | None = None
+    coding: LabelCoding | None = None
+    offset_nm: tuple[float, float, float] | None = None
+    protocols: tuple[str, ...] | None = None
+    facts: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 def parse_slices(text: str | None) -> slice | None:
@@ -178,6 +189,8 @@ class _Parts:
         if self._refers():
             size = self.request.voxel_size_nm
             return open_volume(self._referred(), voxel_size_nm=size)
+        if self.request.offset_nm is not None:
+            source = replace(source, offset_nm=self.request.offset_nm)
         target = self.staging / f"volumes/{self.name}.zarr"
         return import_image(source, target, self.request.voxel_size_nm, self._writing("image"))
 
@@ -186,7 +199,7 @@ class _Parts:
         source = self._labels_stack(request.labels, image)
         palette = Palette.resolve(request.palette, schema) if request.palette else None
         target = self.staging / _labels_path(self.name, request.annotator)
-        coding = LabelCoding(palette, request.unlabelled_value)
+        coding = request.coding or LabelCoding(palette, request.unlabelled_value)
         import_labels(source, target, schema, image, coding, self._writing("labels"))
 
     def instances(self, image: Volume) -> None:
@@ -215,7 +228,7 @@ class _Parts:
 
     def _writing(self, what: str) -> Writing:
         facts = self.study.provenance("densem import", volume=self.name, what=what)
-        return Writing(facts, progress=self.progress)
+        return Writing({**facts, **self.request.facts.get(what, {})}, progress=self.progress)
 
 
 def _labels_path(name: str, annotator: str | None) -> str:
@@ -247,6 +260,7 @@ def _entry(
         if request.instances or (not replaced and old.objects)
         else None,
         voxel_size_nm=request.voxel_size_nm if replaced and not inside else old.voxel_size_nm,
+        protocols=old.protocols if request.protocols is None else list(request.protocols),
     )
 
 

@@ -44,6 +44,9 @@ class VolumeEntry(BaseModel):
     voxel_size_nm: tuple[float, float, float] | None = Field(
         default=None, description="for an image that is referred to and stores no voxel size"
     )
+    protocols: list[str] | None = Field(
+        default=None, description="how the data set it belongs to has it scored: labelled, cells"
+    )
 
     @property
     def referred(self) -> bool:
@@ -152,8 +155,8 @@ def _lock(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def claimed(folder: Path, what: str) -> Iterator[None]:
-    """A folder that one process at a time works in.
+def claimed(folder: Path, what: str, instead: str = "give another --name") -> Iterator[None]:
+    """A folder that one process at a time works in; the message tells what it does, and what to do instead.
 
     Raises:
         ResourceError: if another one does.
@@ -169,7 +172,7 @@ def claimed(folder: Path, what: str) -> Iterator[None]:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise ResourceError(
-                f"{folder}: another densem process is {what}; wait for it, or give another --name"
+                f"{folder}: another densem process is {what}; wait for it, or {instead}"
             ) from None
         yield
 

@@ -31,10 +31,17 @@ MOST_UNKNOWN = 100_000
 
 @dataclass(frozen=True)
 class LabelCoding:
-    """What the values of a label file mean: colours of a palette or ids, and which id is unlabelled."""
+    """What the values of a label file mean: colours of a palette or ids, and which id is unlabelled.
+
+    Attributes:
+        palette: for labels in colours.
+        unlabelled_value: the value that means that nobody has labelled the voxel.
+        values: value in the file to id, where the file's numbers are not the schema's; others are refused.
+    """
 
     palette: Palette | None = None
     unlabelled_value: int | None = None
+    values: dict[int, int] | None = None
 
 
 # ---- classes ---------------------------------------------------------------------------------
@@ -66,8 +73,8 @@ def import_labels(
     """
     coding = coding or LabelCoding()
     _check_shape(source, like)
-    tally = Tally(schema, str(source.path), coding.palette)
-    decode = _ids_of_colors(source, coding.palette) if coding.palette else _ids_of_values(source)
+    tally = Tally(schema, str(source.path), coding)
+    decode = _decoder(source, coding)
 
     def read(box: Box) -> np.ndarray:
         out = np.empty(box.shape, np.uint8)
@@ -94,6 +101,28 @@ def label_rows(schema: LabelSchema) -> LabelRows:
 
 Decoder = Callable[[Box], tuple[np.ndarray, np.ndarray]]
 """Gives ids as uint16 with `UNKNOWN` for what cannot be one, and the raw values for messages."""
+
+
+def _decoder(source: Stack, coding: LabelCoding) -> Decoder:
+    if coding.palette:
+        return _ids_of_colors(source, coding.palette)
+    return _ids_of_values(source) if coding.values is None else _ids_of_table(source, coding.values)
+
+
+def _ids_of_table(source: Stack, values: dict[int, int]) -> Decoder:
+    check_grey(source)
+    check_integers(source)
+    known = np.array(sorted(values), np.int64)
+    ids = np.array([values[v] for v in sorted(values)], np.uint16)
+
+    def decode(box: Box) -> tuple[np.ndarray, np.ndarray]:
+        raw = source.read(box)
+        if raw.dtype == np.bool_:
+            raw = raw.astype(np.uint8)
+        place = np.minimum(np.searchsorted(known, raw), known.size - 1)
+        return np.where(known[place] == raw, ids[place], np.uint16(UNKNOWN)), raw
+
+    return decode
 
 
 def _ids_of_values(source: Stack) -> Decoder:
@@ -148,8 +177,10 @@ def _check_shape(source: Stack, like: Volume) -> None:
 class Tally:
     """Counts of ids over a whole label volume, those the schema does not know apart."""
 
-    def __init__(self, schema: LabelSchema, where: str, palette: Palette | None = None) -> None:
-        self._where, self._palette, self._schema = where, palette, schema
+    def __init__(self, schema: LabelSchema, where: str, coding: LabelCoding | None = None) -> None:
+        coding = coding or LabelCoding()
+        self._where, self._palette, self._schema = where, coding.palette, schema
+        self._values = coding.values
         self._counts = np.zeros(UNKNOWN + 1, np.int64)
         self._unknown: Counter[int] = Counter()
         self._known = np.zeros(UNKNOWN + 1, bool)
@@ -183,6 +214,9 @@ class Tally:
         if self._palette:
             expected = f"colours of palette {self._palette.name}"
             hint = "give the right --palette, or add them to a palette file"
+        elif self._values is not None:
+            expected = f"the values {', '.join(map(str, sorted(self._values)))}"
+            hint = "add the others to the table of values"
         else:
             expected = f"ids {', '.join(map(str, self._schema.ids))} of the schema or 255 (unlabelled)"
             hint = "add classes to the schema, or name one value with --unlabelled-value"

@@ -16,13 +16,14 @@ from typing import Any, Literal
 import zarr
 
 from densem import __version__
-from densem.blocks import Box, Grid, triple
+from densem.blocks import Grid, triple
 from densem.datasets.phantom.config import PhantomConfig
 from densem.datasets.phantom.phantom import PIECE, Phantom
 from densem.errors import ExistsError
 from densem.volumes import Palette, Stack, Volume, Writing, import_image, import_labels, import_objects
 from densem.volumes.ome_zarr import Layout, create_array
 from densem.volumes.palettes import write_rgba
+from densem.volumes.tiff_writer import write_tiff
 
 Form = Literal["ome-zarr", "tiff"]
 Progress = Callable[[int, int], None]
@@ -126,30 +127,9 @@ def _write_tiff(config: PhantomConfig, group: zarr.Group, files: PhantomFiles, o
         if path == files.semantic and not _is_partial(config):
             write_rgba(volume, path, Palette.resolve("platelet-em", Phantom.schema))
         else:
-            _write_grey(volume, path)
+            write_tiff(volume, path)
 
 
 def _is_partial(config: PhantomConfig) -> bool:
     """Whether there are unlabelled voxels, which the published colours cannot say."""
     return config.labelled_cells is not None and config.unlabelled_value not in Phantom.schema.ids
-
-
-def _write_grey(volume: Volume, path: Path) -> None:
-    """Write numbers as TIFF, slice by slice, with the voxel size."""
-    import tifffile
-
-    depth, height, width = volume.voxel_size_nm
-    with tifffile.TiffWriter(path, bigtiff=volume.box.size * volume.dtype.itemsize > 2**31) as file:
-        file.write(
-            (volume.read(_section(volume, z))[0] for z in range(volume.shape[0])),
-            shape=volume.shape,
-            dtype=volume.dtype,
-            photometric="minisblack",
-            compression="zlib",
-            resolution=(1 / width, 1 / height),
-            metadata={"axes": "ZYX", "spacing": depth, "unit": "nm"},
-        )
-
-
-def _section(volume: Volume, z: int) -> Box:
-    return Box((z, 0, 0), (z + 1, *volume.shape[1:]))
