@@ -1,6 +1,13 @@
+"""Makes `published` importable, and fixtures of a small phantom."""
+
+import sys
+from pathlib import Path
+
 import pytest
 
 from densem.datasets.phantom import PhantomConfig, write_phantom
+
+sys.path.insert(0, str(Path(__file__).parent))
 
 SIZE = (40.0, 10.0, 10.0)
 TINY = """

@@ -288,3 +288,26 @@ def test_unlabelled_slices_stay_unlabelled(tmp_path):
     stored = tifffile.imread(DATA / "lucchi" / "train-semantic.tif")[span]
     np.testing.assert_array_equal(volume.read(), stored)
     assert volume.attributes["label_counts"]["255"] == int((stored == 255).sum()) > 0
+
+
+@pytest.mark.parametrize("dtype", ["bool", "uint8", "int16", "uint32"])
+def test_numbers_of_the_file_by_a_table(tmp_path, schema, like, dtype):
+    raw = np.random.default_rng(2).integers(0, 2, (5, 21, 33)).astype(dtype)
+    coding = LabelCoding(values={0: 4, 1: 255, 77: 2})
+    made = import_labels(tiff(tmp_path / "l.tif", raw), tmp_path / "l.zarr", schema, like, coding)
+    assert np.array_equal(made.read(), np.where(raw == 0, 4, 255))
+
+
+def test_numbers_that_the_table_does_not_have(tmp_path, schema, like):
+    raw = np.zeros((5, 21, 33), np.int16)
+    raw[2, 3, 4:7], raw[4, 0, 0] = -1, 300
+    source = tiff(tmp_path / "l.tif", raw)
+    with pytest.raises(
+        SchemaError,
+        match=r"expected the values 0, 77, found -1 \(3 voxels\), 300 \(1 voxels\); add the others",
+    ):
+        import_labels(source, tmp_path / "l.zarr", schema, like, LabelCoding(values={77: 2, 0: 1}))
+    raw[raw == -1] = 0
+    coding = LabelCoding(values={0: 1}, unlabelled_value=300)
+    made = import_labels(tiff(tmp_path / "m.tif", raw), tmp_path / "m.zarr", schema, like, coding)
+    assert np.array_equal(made.read(), np.where(raw == 300, 255, 1))

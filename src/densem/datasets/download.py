@@ -188,6 +188,8 @@ class _Job:
         if error.code == 416:
             self.forget()
             raise _AgainError(f"the server has no more than the {have} bytes that are here; beginning anew")
+        if 300 <= error.code < 400:  # urllib itself refuses other schemes
+            raise _elsewhere(self.url, error.headers.get("Location", "nowhere"))
         if error.code in AGAIN:
             wait = error.headers.get("Retry-After", "")
             seconds = min(float(wait), LONGEST_WAIT_S) if wait.isdigit() else 0.0
@@ -333,6 +335,14 @@ def _piece(response: Any) -> bytes:
         raise _AgainError(f"the connection broke ({error or type(error).__name__})") from None
 
 
+def _elsewhere(url: str, place: str) -> DownloadError:
+    what = "not encrypted" if urlsplit(place).scheme == "http" else "not on the web"
+    return DownloadError(
+        f"{url}: the server points to {place}, which is {what}; fetch the file in a browser and give it with "
+        "--archive"
+    )
+
+
 class _Redirects(urllib.request.HTTPRedirectHandler):
     """Redirections stay on the web, and on its encrypted part once they are there."""
 
@@ -340,11 +350,7 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
         """Follow, or refuse with a reason."""
         old, new = urlsplit(req.full_url).scheme, urlsplit(newurl).scheme
         if new not in ("http", "https") or (old == "https" and new == "http"):
-            raise DownloadError(
-                f"{req.full_url}: the server points to {newurl}, which is not "
-                f"{'encrypted' if new == 'http' else 'on the web'}; fetch the file in a browser and give it "
-                "with --archive"
-            )
+            raise _elsewhere(req.full_url, newurl)
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 

@@ -206,18 +206,21 @@ def _facts(
 
 
 def model_facts(study: Study, names: list[str], identity: str) -> dict[str, Any]:
-    """What the methods paragraph says of the model or ensemble."""
+    """What the methods paragraph says of the model or ensemble; little, if its folder is not here."""
     from densem.model import Model
     from densem.networks import parameters
 
     folders = [study.model_folder(n) if n in study.manifest.models else Path(n) for n in names]
+    members = names if len(names) > 1 else []
+    if not folders or not (folders[0] / "model.toml").exists():  # a prediction that was sent in
+        return {"name": " + ".join(names), "id": identity, "members": members}
     first = Model.load(folders[0])
     return {
         "name": first.name,
         "id": identity,
         "architecture": first.architecture,
         "parameters": parameters(first.network),
-        "members": names if len(names) > 1 else [],
+        "members": members,
         "voxel_size_nm": list(first.voxel_size_nm),
         "training": first.training,
     }
@@ -236,6 +239,8 @@ def versions() -> dict[str, str]:
 
 
 def _attempts(study: Study, names: list[str]) -> Any:
+    if not names:
+        return ()
     path = study.folder / "models" / names[0] / "training" / "metrics.jsonl"
     return read_attempts(path) if path.exists() else ()
 
@@ -262,6 +267,8 @@ def _is_among(entry: PredictionEntry, trained_on: dict[str, str]) -> bool:
 
 def _next(study: Study, entry: PredictionEntry) -> tuple[tuple[str, str], ...]:
     models = " ".join(f"--model {m}" for m in entry.models)
+    if not models:
+        return ()
     return (
         ("Label another volume", f"densem predict {study.folder} {models} --volume VOLUME"),
         (
