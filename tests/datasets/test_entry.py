@@ -1,4 +1,5 @@
 import re
+from pathlib import Path
 
 import pytest
 import tomli_w
@@ -221,6 +222,10 @@ def test_every_entry_says_what_one_needs(name):
             assert dataset.volumes[volume].shape
     for facts in dataset.volumes.values():
         assert facts.dtype in ("uint8", "uint16")
+    made = dataset.packagings["generated"].phantoms if name == "phantom" else {}
+    assert {n: tuple(table["shape"]) for n, table in made.items()} == {
+        n: facts.shape for n, facts in dataset.volumes.items() if made
+    }
 
 
 def test_the_published_facts_of_platelet_em():
@@ -247,3 +252,12 @@ def test_the_published_facts_of_platelet_em():
     assert dataset.packagings["json"].archives[0].checksum == "md5:23891d451dffb8709c4cf719c1a389d4"
     digits = [re.fullmatch(r"(\w+):([0-9a-f]+)", s) for s in sums.values()]
     assert all(len(d[2]) == DIGITS[d[1]] for d in digits)
+
+
+def test_the_example_of_the_documentation():
+    page = (Path(__file__).parents[2] / "docs/datasets.md").read_text()
+    text = page.split("```toml\n")[1].split("```")[0]
+    dataset = Dataset.read(text.replace("<64 digits>", "0" * 64), "docs/datasets.md")
+    assert dataset.packagings["zip"].volumes["test"].labels.values == {"0": "inside", "255": "membrane"}
+    with pytest.raises(ConfigError, match="expected 64 hex digits"):
+        Dataset.read(text, "docs/datasets.md")

@@ -91,7 +91,7 @@ def unpack(path: Path, wanted: Sequence[Wanted], progress: Progress | None = Non
 def _opened(path: Path) -> Iterator[_Reader]:
     if path.suffix.lower() != ".zip" and not is_archive(path.name):
         raise FormatError(f"{path}: expected an archive ({' '.join(ENDINGS)}), found another ending")
-    kind: type[_Reader] = _Zip if path.suffix.lower() == ".zip" else _Tar
+    kind: type[_Zip] | type[_Tar] = _Zip if path.suffix.lower() == ".zip" else _Tar
     try:
         reader = kind(path)
     except BROKEN as error:
