@@ -170,6 +170,8 @@ class _Job:
                 headers["If-Range"] = mark
         try:
             return _opener().open(urllib.request.Request(self.url, headers=headers), timeout=TIMEOUT_S)
+        except DownloadError:  # of a redirection; it is a ConnectionError, which would be tried again below
+            raise
         except urllib.error.HTTPError as error:
             with error:
                 self._refused(error, have)

@@ -22,7 +22,7 @@ def write_tiff(volume: Volume, path: Path, progress: Progress | None = None) -> 
     Args:
         volume: of any integer type or float32.
         path: the file to make.
-        progress: told (slices written, slices in all).
+        progress: told (slices read, slices in all).
     """
     import tifffile
 
@@ -44,6 +44,7 @@ def _slices(volume: Volume, progress: Progress | None) -> Iterator[np.ndarray]:
     depth = max(1, min(16, 2**27 // (volume.shape[1] * volume.shape[2] * volume.dtype.itemsize)))
     for z in range(0, volume.shape[0], depth):
         stop = min(z + depth, volume.shape[0])
-        yield from volume.read(Box((z, 0, 0), (stop, *volume.shape[1:])))
-        if progress:
+        slab = volume.read(Box((z, 0, 0), (stop, *volume.shape[1:])))
+        if progress:  # told before: the writer takes the last slice and does not ask again
             progress(stop, volume.shape[0])
+        yield from slab
