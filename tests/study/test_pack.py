@@ -103,6 +103,16 @@ def test_there_and_back(study, tmp_path):
     equal(get(tmp_path / "again/bench.toml", tmp_path / "back"), study)
 
 
+def test_labels_of_further_annotators_are_said_to_be_left_out(study, tmp_path):
+    shutil.copytree(study.folder, tmp_path / "mine")
+    labels = tmp_path / "mine/annotations/eval/semantic.zarr"
+    request = ImportRequest(labels=labels, annotator="second")
+    import_volume(Study.open(tmp_path / "mine"), "eval", request, lambda done, total: None)
+    assert "Not packed: what further annotators labelled in eval." in pack(
+        tmp_path / "mine", tmp_path / "b.zip"
+    )
+
+
 def test_the_same_study_is_the_same_archive(study, tmp_path):
     digests = set()
     for name in ("a", "b"):

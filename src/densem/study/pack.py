@@ -298,6 +298,9 @@ class _Packing:
         lines.append(f"  densem datasets get {self.targets[1]} DIR")
         if self.request.without_test_labels:
             lines.append(f"Keep {self.targets[2].name}: its EVALUATE.md says how to score what others send.")
+        others = [v.name for v in self.volumes if v.entry.annotators]
+        if others:
+            lines.append(f"Not packed: what further annotators labelled in {', '.join(others)}.")
         if not self.answers:
             lines.append(
                 "The datasheet leaves questions open: see  densem datasets questions  and --answers."
