@@ -145,9 +145,9 @@ class _Job:
             pause = max(wait, PAUSES_S[max(0, fruitless - 1)])
             logger.info("%s: %s; trying again in %g s", self.target.name, why, pause)
             time.sleep(pause)
+        kept = f" {self.have} bytes are kept in {self.part}: the same command goes on from there"
         raise DownloadError(
-            f"{self.url}: gave up after several tries, the last one: {why}. {self.have} bytes are kept in "
-            f"{self.part}: the same command goes on from there"
+            f"{self.url}: gave up after several tries, the last one: {why}.{kept if self.have else ''}"
         )
 
     def _try(self) -> None:
