@@ -13,7 +13,7 @@ import time
 import pytest
 
 from densem.blocks import Grid, Journal, RunOptions, coordinate
-from densem.blocks.cluster import Cluster, ask, connect, require, threads
+from densem.blocks.cluster import Cluster, ask, connect, do_block, require, settle, threads
 from densem.errors import ConfigError, IncompleteError, ResourceError
 
 pytest.importorskip("distributed")
@@ -142,6 +142,43 @@ def test_ctrl_c_drops_what_is_handed_out(scheduler, journal):
             assert time.monotonic() < deadline
             time.sleep(0.1)
     assert 0 < len(journal.done()) < 27
+
+
+def test_a_block_that_was_dropped_is_waited_for(scheduler, journal, tmp_path, caplog):
+    marker = str(tmp_path / "written")
+
+    def slow(index, box):
+        import pathlib
+        import time
+
+        pathlib.Path(marker + ".begun").touch()
+        time.sleep(1.0)
+        pathlib.Path(marker).touch()
+        return {}
+
+    with connect(scheduler) as client:
+        assert settle(client, tmp_path, 0)
+        folder = str(journal.folder)
+        given = client.submit(do_block, slow, folder, "settling", 0, GRID.box(0), pure=False)
+        deadline = time.monotonic() + 20
+        while not os.path.exists(marker + ".begun"):
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        client.cancel([given], force=True)
+        assert not settle(client, tmp_path, 0)
+        assert settle(client, tmp_path / "other", 0)
+        assert not os.path.exists(marker)
+        assert settle(client, tmp_path, 20)
+        assert os.path.exists(marker)
+    assert settle(client, tmp_path)  # gone
+    assert caplog.messages == [f"workers are still doing blocks of {tmp_path} that were dropped 0 s ago"]
+
+
+def test_workers_find_a_journal_whose_folder_is_given_from_here(scheduler, journal, monkeypatch):
+    monkeypatch.chdir(journal.folder.parent)
+    relative = Journal(journal.folder.relative_to(journal.folder.parent))
+    assert work(scheduler, lambda i, box: {}, relative, RunOptions(order=range(4))).done == 4
+    assert journal.done() == {0, 1, 2, 3}
 
 
 def test_a_killed_scheduler_is_noticed(journal, tmp_path):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from densem.blocks import Box, Grid, Journal, RunOptions, run
-from densem.errors import IncompleteError, ResourceError
+from densem.errors import FormatError, IncompleteError, InputError, ResourceError
 
 GRID = Grid((5, 9, 14), (2, 4, 5))  # 3 x 3 x 3 blocks, clipped ones among them
 
@@ -203,3 +203,35 @@ def test_a_rest_that_fails_is_tried_again(journal):
 
     assert run(task, GRID, journal).done == len(GRID)
     assert left == [0]
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_an_error_that_nothing_mends_ends_the_run_as_it_is(journal, workers):
+    calls = []
+
+    def task(index, box):
+        calls.append(index)
+        if index == 4:
+            raise FormatError("slices 8:10 cannot be read")
+        return {}
+
+    with pytest.raises(FormatError, match=r"^slices 8:10 cannot be read$"):
+        run(task, GRID, journal, RunOptions(workers, fatal=(InputError,)))
+    assert calls.count(4) == 1
+    assert len(journal.done()) < 27
+
+
+def test_nothing_is_said_to_be_kept_where_it_is_not(journal):
+    def task(index, box):
+        raise ValueError("odd")
+
+    with pytest.raises(
+        IncompleteError, match=r"odd\. Nothing was kept: repair the cause and run the same again$"
+    ):
+        run(task, GRID, journal, RunOptions(retries=0, order=[1], kept=False))
+
+    def full(index, box):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(ResourceError, match=r"free some space and run again: nothing was kept$"):
+        run(full, GRID, journal, RunOptions(kept=False))

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 CONNECT_SECONDS = 10.0
 ASK_SECONDS = 2.0
+SETTLE_SECONDS = 60.0
 SPARE = 2
 _log = logging.getLogger(__name__)
 
@@ -69,7 +70,7 @@ class Cluster:
             future.set_exception(EngineLostError(_gone(self._client)))
             return future
         given = self._client.submit(
-            do_block, self._task, str(self._journal.folder), self._run, index, box,
+            do_block, self._task, str(self._journal.folder.resolve()), self._run, index, box,
             key=f"densem-block-{self._run}-{self._count}-{index}", pure=False, retries=0,
         )  # fmt: skip
         with self._lock:
@@ -109,11 +110,48 @@ class Cluster:
 
 def do_block(task: Task, folder: str, run: str, index: int, box: Box) -> None:
     """On a worker: do a block and note it."""
-    _worker(task, folder, run).do(index, box)
+    with _counting:
+        _at_work.append(folder)
+    try:
+        _worker(task, folder, run).do(index, box)
+    finally:
+        with _counting:
+            _at_work.remove(folder)
 
 
 _workers: dict[str, Worker] = {}
 _making = threading.Lock()
+_at_work: list[str] = []
+_counting = threading.Lock()
+
+
+def at_work(folder: str) -> int:
+    """On a worker: how many blocks it is doing whose journal lies in a folder."""
+    with _counting:
+        return sum(Path(place).is_relative_to(folder) for place in _at_work)
+
+
+def settle(client: Client, folder: Path, seconds: float = SETTLE_SECONDS) -> bool:
+    """Wait until no worker is doing a block: one that was cancelled is not interrupted by Dask.
+
+    Args:
+        client: connected.
+        folder: in which the journals of these blocks lie.
+        seconds: how long at the most; then a warning.
+
+    Returns:
+        Whether all are at rest; also true where the scheduler is gone.
+    """
+    deadline = time.monotonic() + seconds
+    while not lost(client):
+        with suppress(Exception):  # a worker that ends while it is asked
+            if not any(client.run(at_work, str(folder.resolve())).values()):
+                return True
+        if time.monotonic() > deadline:
+            _log.warning("workers are still doing blocks of %s that were dropped %.0f s ago", folder, seconds)
+            return False
+        time.sleep(0.1)
+    return True
 
 
 def _worker(task: Task, folder: str, run: str) -> Worker:

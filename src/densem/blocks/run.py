@@ -33,6 +33,7 @@ TICK_SECONDS = 0.5
 SETTLE_SECONDS = 90.0
 """How long a network disk may take to show here what a worker has written there."""
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+_NOTHING_KEPT = "nothing was kept: run the same again"
 _log = logging.getLogger(__name__)
 
 
@@ -47,6 +48,8 @@ class RunOptions:
         name: first part of the journal files' names; unique among jobs that share a journal.
         stop: set when the run is stopped; long tasks may look at it.
         stall_minutes: without a finished block in so many minutes, a warning; 0 never.
+        fatal: errors of a block that no further attempt can mend; they end the run as they are.
+        kept: whether finished blocks are kept when a run ends early, as messages then say.
     """
 
     workers: int = 1
@@ -55,6 +58,8 @@ class RunOptions:
     name: str = "worker"
     stop: threading.Event = field(default_factory=threading.Event)
     stall_minutes: float = 30.0
+    fatal: tuple[type[Exception], ...] = ()
+    kept: bool = True
 
 
 @dataclass(frozen=True)
@@ -107,6 +112,7 @@ def coordinate(
         IncompleteError: if blocks are missing at the end, or the engine is gone.
         ResourceError: if the disk is full.
         UnfitWorkerError: if a worker would give other bytes.
+        Exception: what `options.fatal` names.
     """
     options = options or RunOptions()
     planned = range(len(grid)) if options.order is None else options.order
@@ -208,18 +214,17 @@ class _Work:
         if isinstance(error, Stopped | CancelledError):
             return
         if isinstance(error, EngineLostError):
-            raise IncompleteError(
-                f"{error}; finished blocks are kept: run the same again to go on"
-            ) from error
-        if isinstance(error, UnfitWorkerError) or not isinstance(error, Exception):
+            kept = "finished blocks are kept: run the same again to go on"
+            raise IncompleteError(f"{error}; {kept if self.options.kept else _NOTHING_KEPT}") from error
+        if isinstance(error, (UnfitWorkerError, *self.options.fatal)) or not isinstance(error, Exception):
             raise error
         text = f"{type(error).__name__}: {error}"
         last = attempt >= self.options.retries
         self.bulletin.failed(index, attempt + 1, text, last)
         if isinstance(error, OSError) and error.errno in _FULL:
+            kept = "finished blocks are kept" if self.options.kept else "nothing was kept"
             raise ResourceError(
-                f"the disk is full (block {index}: {error}); free some space and run again: "
-                "finished blocks are kept"
+                f"the disk is full (block {index}: {error}); free some space and run again: {kept}"
             )
         if last:
             _log.error("block %d failed (%s) and is put aside", index, text)
@@ -241,10 +246,10 @@ def _audit(grid: Grid, planned: Sequence[int], work: _Work) -> None:
     more = f" and {len(missing) - 8} more" if len(missing) > 8 else ""
     first = next(iter(work.quarantined.values()), "they were not run")
     attempts = work.options.retries + 1
+    kept = "Finished blocks are kept" if work.options.kept else "Nothing was kept"
     raise IncompleteError(
         f"{len(missing)} of {len(planned)} blocks are missing after {attempts} attempts each: "
-        f"block {places}{more}. First failure: {first}. Finished blocks are kept: "
-        "repair the cause and run the same again"
+        f"block {places}{more}. First failure: {first}. {kept}: repair the cause and run the same again"
     )
 
 

@@ -24,9 +24,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from densem.blocks import Box, UnfitWorkerError
-from densem.blocks.cluster import connect
-from densem.blocks.slurm import SlurmSettings, slurm_client
+from densem.blocks import Box, EngineChoice, UnfitWorkerError
+from densem.blocks.slurm import SlurmSettings
 from densem.errors import ConfigError, DensemError
 from densem.inference.block_task import BlockTask, VoxelCounter
 from densem.inference.contest import Contest
@@ -182,17 +181,23 @@ def cluster_client(prepared: Prepared, blocks: int) -> Iterator[Client]:
         ConfigError, NotFoundError: for what is missing in the options or in slurm.toml.
         ResourceError: if there is no such cluster.
     """
-    options = prepared.options
-    if options.engine == "slurm":
-        settings = SlurmSettings.find(options.settings)
-        _compare_threads(prepared.threads, settings)
-        with slurm_client(settings, prepared.journal, blocks) as client:
-            yield client
-        return
-    if options.scheduler is None:
-        raise ConfigError("--engine dask: give --scheduler ADDRESS, such as tcp://10.0.0.1:8786")
-    with connect(options.scheduler) as client:
+    choice = engine_choice(prepared.options)
+    if choice.engine == "slurm":
+        _compare_threads(prepared.threads, choice.slurm())
+    with choice.client(prepared.journal, blocks) as client:
         yield client
+
+
+def engine_choice(options: PredictOptions) -> EngineChoice:
+    """Where the options want the blocks to be done.
+
+    Raises:
+        ConfigError: if dask is wanted and no scheduler is named.
+    """
+    if options.engine == "dask" and options.scheduler is None:
+        raise ConfigError("--engine dask: give --scheduler ADDRESS, such as tcp://10.0.0.1:8786")
+    scheduler = options.scheduler if options.engine == "dask" else None
+    return EngineChoice(options.engine, options.workers or 1, scheduler, options.settings, cards=True)
 
 
 def _compare_threads(threads: int, settings: SlurmSettings) -> None:
