@@ -69,7 +69,7 @@ def test_a_folder_that_is_neither_is_refused(tmp_path, capsys):
     [
         (["--engine", "dask"], "--engine dask: expected --engine dask with --scheduler ADDRESS"),
         (["--scheduler", "tcp://1.2.3.4:5"], "--engine local --scheduler tcp://1.2.3.4:5: expected"),
-        (["--engine", "sge"], "--engine sge: Input should be 'local', 'slurm' or 'dask'"),
+        (["--engine", "sge"], "--engine sge: expected one of local, slurm, dask"),
     ],
 )
 def test_engines_that_do_not_fit_are_refused(tmp_path, capsys, arguments, message):

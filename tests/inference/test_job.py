@@ -96,6 +96,45 @@ def test_pyramids_are_made_by_the_same_workers(there, tmp_path, monkeypatch):
     assert chunk_files(tmp_path / "there") == chunk_files(tmp_path / "here")
 
 
+def test_pyramids_alone_are_made_there_as_well(there, tmp_path, monkeypatch):
+    """All blocks were done, and the run was killed before its end."""
+    monkeypatch.setattr(pyramid, "SMALLEST", 16)
+    volume = write_volume(make_volume((7, 90, 70)), tmp_path / "volume.zarr")
+    predict(make_model(), volume, tmp_path / "here", OPTIONS)
+    with monkeypatch.context() as patch:
+        patch.setattr(_Prediction, "finish", lambda *given: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            predict(make_model(), volume, tmp_path / "there", OPTIONS)
+    monkeypatch.setattr(pyramid, "reduce", None)  # from here on of no use in this process
+    told = []
+    report = predict(make_model(), volume, tmp_path / "there", there, lambda *a: told.append(a)).report
+    assert (report.resumed, report.done) == (report.planned, 0)
+    assert told[-1] == (volume.box.size, volume.box.size)
+    assert chunk_files(tmp_path / "there") == chunk_files(tmp_path / "here")
+    assert Status.of(Journal(tmp_path / "there/journal")).state == "finished"
+
+
+def test_no_cluster_is_asked_for_where_nothing_is_left(place, tmp_path, monkeypatch):
+    folder, volume = place
+    with monkeypatch.context() as patch:
+        patch.setattr(_Prediction, "finish", lambda *given: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            predict(make_model(), volume, tmp_path / "p", OPTIONS)
+    nowhere = with_(OPTIONS, engine="dask", scheduler="tcp://127.0.0.1:9")
+    assert predict(make_model(), volume, tmp_path / "p", nowhere).report.done == 0
+    assert chunk_files(tmp_path / "p") == chunk_files(folder / "here")
+
+
+def test_a_folder_given_from_where_one_is(place, there, tmp_path, monkeypatch):
+    """Workers may be anywhere."""
+    monkeypatch.setattr(pyramid, "SMALLEST", 16)
+    predict(make_model(), place[1], tmp_path / "here", OPTIONS)
+    monkeypatch.chdir(tmp_path)
+    predict(make_model(), place[1], Path("p"), there)
+    assert any("/s1/" in name for name in chunk_files(Path("p")))
+    assert chunk_files(Path("p")) == chunk_files(tmp_path / "here")
+
+
 def test_begun_here_and_finished_there(place, there, tmp_path, monkeypatch):
     folder, volume = place
     calls = []

@@ -9,8 +9,10 @@ from __future__ import annotations
 import contextlib
 import itertools
 import math
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -179,14 +181,36 @@ def _computed(found: Iterator[tuple[Box, Tensor]], device: str) -> Iterator[tupl
         yield piece
 
 
-def _exact_arithmetic(device: str) -> contextlib.AbstractContextManager[None]:
+def _exact_arithmetic(device: str) -> contextlib.AbstractContextManager[Any]:
     """On a graphics card: full fp32 products, and the same algorithm for the same shape."""
-    if not device.startswith("cuda"):
-        return contextlib.nullcontext()
-    flags: contextlib.AbstractContextManager[None] = torch.backends.cudnn.flags(
-        enabled=True, benchmark=False, deterministic=True, allow_tf32=False
-    )
-    return flags
+    return _exact if device.startswith("cuda") else contextlib.nullcontext()
+
+
+class _ExactArithmetic:
+    """Torch's flags hold for all threads: the first to enter sets them, the last one sets them back."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._flags: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._inside == 0:
+                self._flags = torch.backends.cudnn.flags(
+                    enabled=True, benchmark=False, deterministic=True, allow_tf32=False
+                )
+                self._flags.__enter__()
+            self._inside += 1
+
+    def __exit__(self, *error: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0:
+                self._flags.__exit__(None, None, None)
+
+
+_exact = _ExactArithmetic()
 
 
 def subsets(flips: str) -> tuple[tuple[int, ...], ...]:

@@ -284,7 +284,7 @@ def _pass(labeller: Labeller, probe: Probe, seconds: float) -> tuple[Timing, np.
         values = p.cpu()
         marks.append((box.shape[0], time.perf_counter() - start))
         if len(marks) == 1 and labeller.fusion.runtime.device == "cpu":
-            keep_memory(probe.options.workers)  # as a worker does after its first tile
+            keep_memory(probe.options.workers or 1)  # as a worker does after its first tile
         if not parts or room > 0:
             parts.append(values[:, : max(1, room)].numpy())
             room -= len(values[0])

@@ -49,7 +49,11 @@ class PredictOptions(BaseModel):
     mask: Path | None = Field(
         default=None, description="label where this volume of the same field of view is not 0"
     )
-    workers: int = Field(default=1, ge=1, description="blocks in work at the same time")
+    workers: int | None = Field(
+        default=None,
+        ge=1,
+        description="blocks in work at the same time; default: one, or one for each graphics card",
+    )
     retries: int = Field(default=2, ge=0, description="further attempts on a block that failed")
     threads: int | None = Field(
         default=None, ge=1, description="threads of torch for a block; default: all of this machine's"

@@ -8,7 +8,6 @@
 
 from __future__ import annotations
 
-import logging
 import shutil
 import threading
 import time
@@ -22,12 +21,20 @@ from densem import __version__
 from densem.blocks import ClusterCrew, Crew, LocalCrew, Progress, Report, RunOptions, run, verify
 from densem.blocks.bulletin import Bulletin, Watch
 from densem.blocks.cluster import ask
+from densem.blocks.engine_choice import announce
 from densem.blocks.journal import Record
 from densem.blocks.slurm import clear_left_jobs
 from densem.errors import ConfigError, DensemWarning, ExistsError
 from densem.inference.block_task import BlockTask, VoxelCounter
+from densem.inference.cards import labellers_for, spread
 from densem.inference.domain import compare
-from densem.inference.job import PredictionJob, check_reachable, cluster_client, runtime_there
+from densem.inference.job import (
+    PredictionJob,
+    check_reachable,
+    cluster_client,
+    engine_choice,
+    runtime_there,
+)
 from densem.inference.labeller import TOLERANCE, check_sizes, same_size
 from densem.inference.machine import Cores
 from densem.inference.options import PredictOptions
@@ -40,8 +47,6 @@ from densem.volumes import Volume, ome_zarr, open_volume
 
 if TYPE_CHECKING:
     from distributed import Client
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -210,10 +215,11 @@ class _Prediction(Prepared):
     def _work_here(self, on_progress: Progress | None, provenance: dict[str, Any]) -> Report:
         counter = VoxelCounter(on_progress, self.stop, self.labeller.volume.box.size)
         counter.add(self.blocks.voxels(self.journal.done()))
-        task = BlockTask(self.labeller, self.outputs, counter, self.region, self.options.workers)
+        task = BlockTask(self.labeller, self.outputs, counter, self.region, self.workers)
+        labellers = labellers_for(self.labeller, self.ensemble, self.options.flips, self.devices)
         # Every worker keeps all of torch's threads: their number decides the last bit of a softmax.
         with torch_threads(self.threads):
-            report = run(task, self.blocks, self.journal, self._run_options())
+            report = run(spread(task, labellers), self.blocks, self.journal, self._run_options())
         self._complete(report, LocalCrew(self._run_options()), provenance)
         return report
 
@@ -223,7 +229,7 @@ class _Prediction(Prepared):
             self.begin()
             self.verify()
             if len(self.journal.done()) == len(self.blocks):
-                return self._work_here(on_progress, provenance)
+                return self._only_complete(on_progress, provenance)
         with cluster_client(self, self._blocks_left()) as client:
             self._learn_runtime(client)
             self.begin()
@@ -235,6 +241,17 @@ class _Prediction(Prepared):
                 job.retract()
             self._complete(report, crew, provenance)
             return report
+
+    def _only_complete(self, on_progress: Progress | None, provenance: dict[str, Any]) -> Report:
+        """All blocks were done before: the cluster is asked for where levels of the pyramids are missing."""
+        planned, voxels = len(self.blocks), self.labeller.volume.box.size
+        report = Report(planned, planned, 0)
+        choice = replace(engine_choice(self.options), cards=False)  # pyramids need none
+        with choice.crew(self.journal, self._run_options()) as crew:
+            self._complete(report, crew, provenance)
+        if on_progress is not None:
+            on_progress(voxels, voxels)
+        return report
 
     def _complete(self, report: Report, crew: Crew, provenance: dict[str, Any]) -> None:
         """After the blocks: pyramids by the same crew, metadata, names."""
@@ -249,7 +266,7 @@ class _Prediction(Prepared):
     def _learn_runtime(self, client: Client) -> None:
         """Ask the first worker there is; on a busy cluster this is where a run waits."""
         options, bulletin = self.options, Bulletin(self.journal)
-        _announce(options.engine, client.dashboard_link, self.outputs.folder)
+        announce(options.engine, client.dashboard_link, self.outputs.folder)
         bulletin.begin(self.blocks, {"engine": options.engine, "dashboard": client.dashboard_link})
         bulletin.say(state="waiting for a worker")
         try:
@@ -272,7 +289,7 @@ class _Prediction(Prepared):
 
     def _run_options(self) -> RunOptions:
         options = self.options
-        return RunOptions(options.workers, options.retries, stop=self.stop, stall_minutes=options.stall)
+        return RunOptions(self.workers, options.retries, stop=self.stop, stall_minutes=options.stall)
 
     def finish(self, provenance: dict[str, Any], crew: Crew | None = None) -> None:
         """Metadata, pyramids, names."""
@@ -294,11 +311,6 @@ class _Prediction(Prepared):
         }
         place = (volume.voxel_size_nm, volume.offset_nm)
         self.outputs.finish(digests, place, facts, crew, Cores.look().usable)
-
-
-def _announce(engine: str, dashboard: str, folder: Path) -> None:
-    _log.info("Working with engine %s; dashboard: %s", engine, dashboard)
-    _log.info("How it is getting on:  densem status %s", folder)
 
 
 def refuse_finished(folder: Path, options: PredictOptions) -> None:

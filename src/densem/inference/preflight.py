@@ -308,17 +308,17 @@ def _workload(prepared: Prepared) -> Workload:
 
 
 def _complete(plan: _Plan, limits: JobLimits | None) -> Preflight:
-    prepared, options = plan.prepared, plan.prepared.options
+    prepared = plan.prepared
     place = Place.find(prepared.labeller)
     _log.info("Measuring one window on this machine; for a large network this takes up to a minute")
     measured = measure(_probe(prepared, place, limits))
     footprints = plan.footprints()
     memory = MemoryNeeds.of(prepared, measured)
-    workers = max(1, min(limits.jobs if limits else options.workers, plan.workload.blocks_left))
+    workers = max(1, min(limits.jobs if limits else prepared.workers, plan.workload.blocks_left))
     read_seconds = place.read_seconds / max(1, place.block.size)
     found = times(plan.workload, measured, read_seconds, _bring_back_seconds(plan, measured))
     room = Room.look(plan.folder, plan.disk_needed(footprints))
-    needs = Needs(plan.folder, prepared, footprints, memory, found, options.workers, plan.workload.left)
+    needs = Needs(plan.folder, prepared, footprints, memory, found, prepared.workers, plan.workload.left)
     expected = plan.workload.left * sum(f.raw * measured.ratio[n] for n, f in footprints.items())
     made = Preflight(
         plan.folder, plan.volume, tuple(m.name for m in prepared.ensemble.members), prepared, plan.workload,
@@ -332,7 +332,10 @@ def _probe(prepared: Prepared, place: Place, limits: JobLimits | None) -> Probe:
     """What is measured here for the engine: a card only where the workers have one too."""
     options = prepared.options
     backend = prepared.labeller.fusion.runtime.backend
-    here = options.model_copy(update={"engine": "local", "scheduler": None, "runtime": backend})
+    workers = prepared.workers
+    here = options.model_copy(
+        update={"engine": "local", "scheduler": None, "runtime": backend, "workers": workers}
+    )
     if options.engine != "local":
         wanted = "cpu" if limits is not None and not limits.gpus else options.device
         usable = not wanted.startswith("cuda") or torch.cuda.is_available()
@@ -395,10 +398,10 @@ def _machine_notes(found: Preflight) -> list[str]:
             f"{found.measured.threads} threads could use; left alone it may need as little as {share:.0%} "
             "of the times said"
         )
-    options = found.prepared.options
-    if options.engine == "local" and options.workers > 1 and found.measured.device.startswith("cpu"):
+    options, workers = found.prepared.options, found.prepared.workers
+    if options.engine == "local" and workers > 1 and found.measured.device.startswith("cpu"):
         lines.append(
-            f"{options.workers} workers on this machine share its processor: the time is nearer to that of 1 "
+            f"{workers} workers on this machine share its processor: the time is nearer to that of 1 "
             "worker; the table is for machines like this one"
         )
     return lines

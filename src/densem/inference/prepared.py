@@ -17,6 +17,7 @@ import torch
 
 from densem.blocks import Grid, Journal, Triple, triple
 from densem.errors import ConfigError, ResourceError
+from densem.inference.cards import cards_of
 from densem.inference.contest import WORTH, Contest, Verdict
 from densem.inference.fusion import Fusion
 from densem.inference.int8_form import Int8Form
@@ -116,6 +117,16 @@ class Prepared:
         runtime = (options.device, options.precision)
         share = self.region.box.size / self.labeller.volume.box.size
         return "torch", Contest.of(self.ensemble, self.labeller.tiling, runtime, self.threads, share)
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """What the networks are run on here: one device, or the graphics cards that the workers share."""
+        return cards_of(self.labeller.fusion.runtime)[: self.options.workers]
+
+    @property
+    def workers(self) -> int:
+        """Blocks in work at the same time here: as the options say, else one for each device."""
+        return self.options.workers or len(self.devices)
 
     def plan(self) -> dict[str, Any]:
         """All that decides a byte of the outputs, and the blocks that the journal counts."""

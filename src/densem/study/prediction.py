@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from densem import __version__
+from densem.blocks import EngineChoice
 from densem.errors import ConfigError, ExistsError, InputError, NotFoundError, nearest
 from densem.study.manifest import PredictionEntry, check_name, locked
 from densem.study.study import Study
@@ -30,7 +31,7 @@ class PredictRequest:
     precision: str = "auto"
     device: str = "auto"
     runtime: str = "auto"
-    workers: int = 1
+    workers: int | None = None
     block: tuple[int, int, int] | None = None
     overwrite: bool = False
     engine: str = "local"
@@ -182,12 +183,7 @@ def _options(request: PredictRequest, settings: Path | None) -> Any:
         "box": None if request.box is None else parse_box(request.box),
         "mask": None if request.mask is None else _mask(request.mask, settings),
     }
-    if (request.engine == "dask") != (request.scheduler is not None):
-        given = "" if request.scheduler is None else f" --scheduler {request.scheduler}"
-        raise ConfigError(
-            f"--engine {request.engine}{given}: expected --engine dask with --scheduler ADDRESS, "
-            "such as tcp://10.0.0.1:8786, or neither"
-        )
+    EngineChoice(request.engine, scheduler=request.scheduler)  # refuses what does not go together
     try:
         return PredictOptions.model_validate(facts)
     except ValidationError as error:
