@@ -28,6 +28,7 @@ from densem.volumes import (
     content_id,
     import_image,
     intake,
+    layers,
     measure_intensity,
     ome_zarr,
     open_stack,
@@ -48,7 +49,7 @@ def small_shards(monkeypatch):
     """Shards and slabs so small that a stack of 6 x 40 x 70 has many, tiled in y as well."""
     monkeypatch.setattr(ome_zarr, "SHARD", (2, 16, 32))
     monkeypatch.setattr(ome_zarr, "CHUNK", (1, 8, 16))
-    monkeypatch.setattr(intake, "SLAB_BYTES", 2 * 16 * 70)
+    monkeypatch.setattr(layers, "SLAB_BYTES", 2 * 16 * 70)
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16", "float32"])
@@ -102,7 +103,7 @@ def test_the_id_is_that_of_the_content(tmp_path, path, image, monkeypatch):
     assert one == total.hexdigest()[:16]
     monkeypatch.setattr(ome_zarr, "SHARD", (2, 16, 32))
     monkeypatch.setattr(ome_zarr, "CHUNK", (1, 8, 16))
-    monkeypatch.setattr(intake, "SLAB_BYTES", 2 * 16 * 70)
+    monkeypatch.setattr(layers, "SLAB_BYTES", 2 * 16 * 70)
     tifffile.imwrite(tmp_path / "b.tif", image, compression="zlib", byteorder=">")
     assert import_image(open_stack(tmp_path / "b.tif"), tmp_path / "b.zarr", VOXEL).id == one
     assert content_id(Volume(image, VOXEL)) == one
@@ -228,8 +229,8 @@ def test_too_little_disk_is_refused_before_starting(tmp_path, path, monkeypatch)
 KILLED = """
 import sys, time
 from pathlib import Path
-from densem.volumes import Writing, import_image, intake, ome_zarr, open_stack
-ome_zarr.SHARD, ome_zarr.CHUNK, intake.SLAB_BYTES = (1, 16, 32), (1, 8, 16), 1
+from densem.volumes import Writing, import_image, layers, ome_zarr, open_stack
+ome_zarr.SHARD, ome_zarr.CHUNK, layers.SLAB_BYTES = (1, 16, 32), (1, 8, 16), 1
 def hang(done, total):
     Path(sys.argv[1] + ".begun").touch()
     time.sleep(600)
@@ -258,12 +259,12 @@ BOUNDED = """
 import resource, sys
 from pathlib import Path
 import numpy as np, tifffile, h5py, zarr
-from densem.volumes import import_image, intake, ome_zarr, open_stack
+from densem.volumes import import_image, layers, ome_zarr, open_stack
 size = int(next(r for r in open("/proc/self/status") if r.startswith("VmSize")).split()[1]) * 1024
 limit = size + int(sys.argv[3]) * 2**20
 resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 if len(sys.argv) > 4:
-    intake.SLAB_BYTES = int(sys.argv[4])
+    layers.SLAB_BYTES = int(sys.argv[4])
 volume = import_image(open_stack(sys.argv[1]), Path(sys.argv[2]), (40, 10, 12))
 print(volume.id, volume.shape)
 """

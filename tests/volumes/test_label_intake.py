@@ -17,8 +17,8 @@ from densem.volumes import (
     import_image,
     import_labels,
     import_objects,
-    intake,
     label_intake,
+    layers,
     ome_zarr,
     open_stack,
 )  # fmt: skip
@@ -59,7 +59,7 @@ def counts_of(labels):
 def test_indices_of_any_type(tmp_path, schema, like, labels, dtype, monkeypatch):
     monkeypatch.setattr(ome_zarr, "SHARD", (2, 16, 32))
     monkeypatch.setattr(ome_zarr, "CHUNK", (1, 8, 16))
-    monkeypatch.setattr(intake, "SLAB_BYTES", 1)
+    monkeypatch.setattr(layers, "SLAB_BYTES", 1)
     monkeypatch.setattr(label_intake, "PIECE_VOXELS", 16 * 33)
     volume = import_labels(tiff(tmp_path / "l.tif", labels.astype(dtype)), tmp_path / "l.zarr", schema, like)
     group = zarr.open_group(tmp_path / "l.zarr", mode="r")

@@ -14,6 +14,10 @@ from densem.errors import InputError
 StudyFolder = Annotated[
     Path, typer.Argument(metavar="STUDY", help="Folder of the study.", show_default=False)
 ]
+Scheduler = Annotated[
+    str | None,
+    typer.Option(metavar="ADDRESS", help="With --engine dask: of the scheduler, tcp://HOST:PORT."),
+]
 VolumeName = Annotated[str, typer.Argument(metavar="VOLUME", help="Name of the volume.", show_default=False)]
 
 
@@ -94,8 +98,17 @@ def import_(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace what is there of that name.")
     ] = False,
+    workers: Annotated[
+        int, typer.Option(min=1, help="Layers of 32 slices converted at a time, with --engine local.")
+    ] = 1,
+    engine: Annotated[
+        str,
+        typer.Option(help="Where they are converted: local (this machine), slurm or dask; not instances."),
+    ] = "local",
+    scheduler: Scheduler = None,
 ) -> None:
     """Bring images and their labels into a study, or labels to a volume that is there."""
+    from densem.blocks import EngineChoice
     from densem.study import Study
     from densem.study.intake import ImportRequest, import_volume, parse_slices
     from densem.study.manifest import check_role
@@ -114,6 +127,7 @@ def import_(
         copy=copy,
         overwrite=overwrite,
         annotator=annotator,
+        engine=EngineChoice(engine, workers, scheduler, settings=study),
     )
     with bar(f"Importing {volume}") as progress:
         imported = import_volume(Study.open(study), volume, request, progress)

@@ -2,6 +2,10 @@
 
 Everything is written to a hidden folder inside the study first, and moved into place when it is
 whole. What is replaced stays until then.
+
+    .import-<name>/journal/  the lock, and the jobs of Slurm    .import-<name>/<run>/  what is written
+
+Each run has a folder of its own: a worker of a killed one that is still at work writes where nobody looks.
 """
 
 from __future__ import annotations
@@ -9,12 +13,15 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from densem.errors import ExistsError, InputError, NotFoundError
+from densem.blocks import Crew, EngineChoice, Journal, RunOptions
+from densem.blocks.slurm import JOBS, clear_left_jobs
+from densem.errors import ConfigError, ExistsError, InputError, NotFoundError
 from densem.study.lineage import label_shares
 from densem.study.manifest import MAIN, VolumeEntry, check_name, locked
 from densem.study.study import Study
@@ -55,6 +62,7 @@ class ImportRequest:
     offset_nm: tuple[float, float, float] | None = None
     protocols: tuple[str, ...] | None = None
     facts: dict[str, dict[str, Any]] = field(default_factory=dict)
+    engine: EngineChoice = field(default_factory=EngineChoice)
 
 
 def parse_slices(text: str | None) -> slice | None:
@@ -83,6 +91,7 @@ def import_volume(study: Study, name: str, request: ImportRequest, progress: Pro
     Raises:
         ExistsError: something of that name is there and `overwrite` is not set.
         InputError and its kin: whatever is wrong with the files.
+        IntegrityError: another process is importing a volume of that name.
     """
     check_name(name, "volume")
     known = study.manifest.volumes.get(name)
@@ -90,24 +99,47 @@ def import_volume(study: Study, name: str, request: ImportRequest, progress: Pro
         raise InputError("densem import: give --image FILE, and --labels or --instances with it or later")
     _check_annotator(request)
     _check_replacing(study, name, request, known)
-    staging = study.folder / f".import-{name}"
-    shutil.rmtree(staging, ignore_errors=True)
-    try:
-        parts = _Parts(study, name, request, staging, progress)
-        image = parts.image() if request.image else study.image(name)
+    home = study.folder.resolve() / f".import-{name}"
+    journal = Journal(home / "journal")
+    with journal.lock():
+        try:
+            clear_left_jobs(journal)
+            _remove_left(home)
+            staging = home / uuid.uuid4().hex[:8]
+            image = _import(_Parts.open(study, name, request, staging, progress), journal)
+            entry = _entry(study, name, request, known, image)
+            with locked(study.path) as manifest:
+                replaced = _move_in(staging, study)
+                manifest.volumes[name] = entry
+            for path in replaced:
+                shutil.rmtree(path, ignore_errors=True)
+        finally:
+            if not (home / "journal" / JOBS).exists():  # jobs that stay are cancelled by the next import
+                shutil.rmtree(home, ignore_errors=True)
+    return [_said(study, name, image), *_shares_said(study, name, request.annotator)]
+
+
+def _import(parts: _Parts, journal: Journal) -> Volume:
+    """Write what was asked for to the staging folder; gives the image."""
+    request = parts.request
+    parts.check_engine()
+    options = RunOptions(fatal=(InputError,), kept=False)
+    with request.engine.crew(journal, options) as crew:
+        if request.engine.remote or request.engine.workers > 1:
+            parts = replace(parts, crew=crew)
+        image = parts.image() if request.image else parts.study.image(parts.name)
         if request.labels:
             parts.labels(image)
         if request.instances:
             parts.instances(image)
-        entry = _entry(study, name, request, known, image)
-        with locked(study.path) as manifest:
-            replaced = _move_in(staging, study)
-            manifest.volumes[name] = entry
-        for path in replaced:
-            shutil.rmtree(path, ignore_errors=True)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
-    return [_said(study, name, image), *_shares_said(study, name, request.annotator)]
+    return image
+
+
+def _remove_left(home: Path) -> None:
+    """Remove what a killed import wrote; the journal is in use."""
+    for left in home.iterdir():
+        if left.name != "journal":
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def _check_replacing(study: Study, name: str, request: ImportRequest, known: VolumeEntry | None) -> None:
@@ -176,46 +208,81 @@ def _check_labels_stay(study: Study, name: str, request: ImportRequest, known: V
 
 @dataclass(frozen=True)
 class _Parts:
-    """The three things an import can bring, written to the staging folder."""
+    """The three things an import can bring, written to the staging folder.
+
+    Attributes:
+        sources: by `image`, `labels`, `instances`; labels and instances as their files hold them.
+        crew: who writes images and labels; without one, this thread.
+    """
 
     study: Study
     name: str
     request: ImportRequest
     staging: Path
     progress: Progress
+    sources: dict[str, Stack]
+    crew: Crew | None = None
+
+    @classmethod
+    def open(
+        cls, study: Study, name: str, request: ImportRequest, staging: Path, progress: Progress
+    ) -> _Parts:
+        """Open all files that are asked for."""
+        sources = {}
+        if request.image is not None:
+            sources["image"] = open_stack(request.image, request.dataset, slices=request.slices)
+        for what, path in (("labels", request.labels), ("instances", request.instances)):
+            if path is not None:
+                sources[what] = open_stack(path, request.labels_dataset)
+        return cls(study, name, request, staging, progress, sources)
+
+    def check_engine(self) -> None:
+        """Refuse what other machines cannot read slab by slab.
+
+        Raises:
+            ConfigError: saying how to bring it in instead.
+        """
+        engine, place = self.request.engine, f"{self.study.folder} {self.name}"
+        reasons = {what: source.whole for what, source in self.sources.items()}
+        if "instances" in reasons:
+            reasons["instances"] = "object ids are collected over the whole file first"
+        for what, reason in reasons.items():
+            if engine.remote and reason:
+                path = self.sources[what].path
+                raise ConfigError(
+                    f"--engine {engine.engine}: {path}: {reason}, which one process does; bring it in "
+                    f"by itself with  densem import {place} --{what} {path}"
+                )
 
     def image(self) -> Volume:
-        source = self._stack(self.request.image, self.request.dataset, self.request.slices)
         if self._refers():
             size = self.request.voxel_size_nm
             return open_volume(self._referred(), voxel_size_nm=size)
+        source = self.sources["image"]
         if self.request.offset_nm is not None:
             source = replace(source, offset_nm=self.request.offset_nm)
         target = self.staging / f"volumes/{self.name}.zarr"
-        return import_image(source, target, self.request.voxel_size_nm, self._writing("image"))
+        size = self.request.voxel_size_nm
+        return import_image(source, target, size, self._writing("image"))
 
     def labels(self, image: Volume) -> None:
         request, schema = self.request, self.study.schema
-        source = self._labels_stack(request.labels, image)
+        source = self._labels_stack("labels", image)
         palette = Palette.resolve(request.palette, schema) if request.palette else None
         target = self.staging / _labels_path(self.name, request.annotator)
         coding = request.coding or LabelCoding(palette, request.unlabelled_value)
         import_labels(source, target, schema, image, coding, self._writing("labels"))
 
     def instances(self, image: Volume) -> None:
-        source = self._labels_stack(self.request.instances, image)
+        source = self._labels_stack("instances", image)
         target = self.staging / f"annotations/{self.name}/objects.zarr"
         import_objects(source, target, image, self._writing("instances"))
 
-    def _labels_stack(self, path: Path | None, image: Volume) -> Stack:
+    def _labels_stack(self, what: str, image: Volume) -> Stack:
         """Labels of the whole stack are cut like the image; labels of the part alone are taken whole."""
-        whole = self._stack(path, self.request.labels_dataset, None)
+        whole = self.sources[what]
         fits = whole.shape[0] == image.shape[0]
         return whole if fits or self.request.slices is None else whole.part(self.request.slices)
-
-    def _stack(self, path: Path | None, dataset: str | None, slices: slice | None) -> Stack:
-        assert path is not None
-        return open_stack(path, dataset, slices=slices)
 
     def _refers(self) -> bool:
         """A Zarr volume is referred to where it lies, unless a part or a copy is wanted."""
@@ -228,7 +295,8 @@ class _Parts:
 
     def _writing(self, what: str) -> Writing:
         facts = self.study.provenance("densem import", volume=self.name, what=what)
-        return Writing({**facts, **self.request.facts.get(what, {})}, progress=self.progress)
+        facts = {**facts, **self.request.facts.get(what, {})}
+        return Writing(facts, progress=self.progress, crew=self.crew)
 
 
 def _labels_path(name: str, annotator: str | None) -> str:

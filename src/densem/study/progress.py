@@ -1,8 +1,10 @@
-"""Progress of predictions: of one folder, or of all that are unfinished in a study."""
+"""Progress of predictions, evaluations and imports: of one folder, or of all unfinished ones of a study."""
 
 from __future__ import annotations
 
+import contextlib
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from densem.blocks import Journal
@@ -12,26 +14,54 @@ from densem.blocks.status import Status
 from densem.errors import NotFoundError
 
 INNER = "at-model-size"
+EVALUATIONS = ".evaluation-*"
+IMPORTS = ".import-*"
+LEVELS = ("*/volumes/.*.levels/s*", "*/annotations/*/.*.levels/s*")
+"""Journals of an import: of each level of the volumes that it writes."""
 
 
 def statuses(folder: Path) -> list[Status]:
-    """How the predictions in a folder are getting on.
+    """How what is made in a folder is getting on.
 
     Args:
-        folder: a prediction, or a study: then all its unfinished predictions.
+        folder: a prediction, evaluation or import, or a study: then all in it that are unfinished.
 
     Raises:
         NotFoundError: if it is neither.
     """
     if (folder / "study.toml").is_file():
-        found = [Status.of(j) for p in sorted((folder / "predictions").glob("*")) if (j := _journal(p))]
-        return [s for s in found if s.state != "finished"]
+        predictions = folder / "predictions"
+        begun = [*sorted(predictions.glob("*")), *sorted(predictions.glob(f"*/{EVALUATIONS}"))]
+        found = [s for p in begun if (j := _journal(p)) and (s := _status(j))]
+        imports = [status for home in sorted(folder.glob(IMPORTS)) for status in _import_levels(home)]
+        return [s for s in [*found, *imports] if s.state != "finished"]
     journal = _journal(folder)
-    if journal is None:
+    if journal is not None:
+        return [Status.of(journal)]
+    levels = _import_levels(folder)
+    if not levels:
         raise NotFoundError(
             f"{folder}: expected a study, or a prediction that was begun (with journal/{PLAN}), found neither"
         )
-    return [Status.of(journal)]
+    return levels
+
+
+def _import_levels(home: Path) -> list[Status]:
+    """Of an import: the levels it has begun of volumes that are not whole; named by volume and level."""
+    found = []
+    for place in sorted(p for pattern in LEVELS for p in home.glob(pattern)):
+        status = _status(Journal(place)) if (place / RUN).is_file() else None
+        if status is not None:
+            name = place.parent.name.removeprefix(".").removesuffix(".part.levels")
+            found.append(replace(status, folder=f"{home}: {name} {place.name}"))
+    return found
+
+
+def _status(journal: Journal) -> Status | None:
+    """What a journal says; None where it has just been removed, because what it is of is finished."""
+    with contextlib.suppress(FileNotFoundError):
+        return Status.of(journal)
+    return None
 
 
 def lines(status: Status) -> list[str]:

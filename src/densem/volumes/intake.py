@@ -1,7 +1,8 @@
 """Intake: streaming a source into a new OME-Zarr volume, slab by slab, all of it or nothing.
 
 1. refuse if the disk cannot hold it;
-2. read slabs of whole shards, write them as level 0 under a temporary name, hash what was written;
+2. read slabs of whole shards, write them as level 0 under a temporary name, hash what was written; or
+   have a crew do so layer by layer;
 3. add the pyramid, the attributes, and rename into place. On any error the temporary is removed.
 
 The id of a volume is a hash over shape, type, voxel size and the hash of every slice: it depends
@@ -13,26 +14,27 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from densem import __version__
-from densem.blocks import Box, Grid, Triple
+from densem.blocks import Box, Crew, Journal, LocalCrew, Triple
 from densem.errors import InputError, ResourceError
 from densem.volumes import ome_zarr, pyramid
 from densem.volumes.intensity import check_finite, measure_intensity
+from densem.volumes.layers import LayerTask, Read, SliceHashes, layer_grid, slabs
 from densem.volumes.ome_zarr import Kind, Layout
+from densem.volumes.shared import Shared
 from densem.volumes.stacks import Stack, check_grey, logger, resolve_voxel_size
 from densem.volumes.volume import IMAGE_DTYPES, Nanometres, Volume
 
 Progress = Callable[[int, int], None]
 LabelRows = list[tuple[int, str, tuple[int, int, int]]]
 
-SLAB_BYTES = 128 * 2**20
 DISK_FACTOR = 1.4
 WIDER = {"bool": "uint8", "int8": "int16", "float16": "float32"}
 """Types of images that are widened without loss to one that is stored."""
@@ -40,11 +42,19 @@ WIDER = {"bool": "uint8", "int8": "int16", "float16": "float32"}
 
 @dataclass(frozen=True)
 class Writing:
-    """How a volume is written: provenance to store, whether to replace, whom to tell `(done, total)`."""
+    """How a volume is written.
+
+    Attributes:
+        provenance: plain values to store with it.
+        overwrite: whether to replace what is there.
+        progress: told `(done, total)`.
+        crew: who writes it, in layers of a shard's depth; without one, this thread does, slab by slab.
+    """
 
     provenance: dict[str, Any] = field(default_factory=dict)
     overwrite: bool = False
     progress: Progress | None = None
+    crew: Crew | None = None
 
 
 @dataclass(frozen=True)
@@ -96,17 +106,39 @@ def import_image(
     size = resolve_voxel_size(source.voxel_size_nm, voxel_size_nm, str(source.path), source.notes)
     draft = Draft(target, source.shape, dtype, size, source.origin_nm(size), "image")
 
-    def read(box: Box) -> np.ndarray:
-        block = source.read(box)
-        check_finite(block, box.shift((source.first, 0, 0)).start, str(source.path))
-        return block.astype(dtype, copy=False)
-
     def describe(volume: Volume) -> dict[str, Any]:
         return {"kind": "image", "intensity": measure_intensity(volume).to_dict()}
 
     for note in source.notes:
         logger.info("%s: %s", source.path, note)
-    return write_volume(draft, read, describe, with_source(writing, source))
+    read = GreyReader(Shared(source), dtype, str(source.path))
+    return write_volume(draft, read, Ledger(describe), with_source(writing, source))
+
+
+@dataclass(frozen=True)
+class GreyReader:
+    """Reads grey values out of a stack; can be sent to other processes.
+
+    Attributes:
+        source: a stack.
+        dtype: what it is stored in.
+        name: of the stack, for messages.
+    """
+
+    source: Shared
+    dtype: np.dtype
+    name: str
+
+    def __call__(self, box: Box) -> tuple[np.ndarray, None]:
+        """The voxels of a box, (Z, Y, X); there is nothing to note.
+
+        Raises:
+            InputError: if one is not finite.
+        """
+        stack: Stack = self.source.get()
+        block = stack.read(box)
+        check_finite(block, box.shift((stack.first, 0, 0)).start, self.name)
+        return block.astype(self.dtype, copy=False), None
 
 
 def image_dtype(source: Stack) -> np.dtype:
@@ -142,36 +174,48 @@ def with_source(writing: Writing | None, source: Stack) -> Writing:
         "format": source.format,
         "slices": [source.first, source.first + source.shape[0]],
     }
-    return Writing({**origin, **writing.provenance}, writing.overwrite, writing.progress)
+    return replace(writing, provenance={**origin, **writing.provenance})
 
 
 # ---- writing ---------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class Ledger:
+    """What becomes of a volume's record.
+
+    Attributes:
+        describe: gives densem's attributes once level 0 is written, or raises.
+        add: takes in what was noted of a slab; slabs come in C order.
+    """
+
+    describe: Callable[[Volume], dict[str, Any]]
+    add: Callable[[Any], None] = lambda note: None
+
+
 def write_volume(
-    draft: Draft,
-    read: Callable[[Box], np.ndarray],
-    describe: Callable[[Volume], dict[str, Any]],
-    writing: Writing,
-    label_rows: LabelRows | None = None,
+    draft: Draft, read: Read, ledger: Ledger, writing: Writing, label_rows: LabelRows | None = None
 ) -> Volume:
     """Write a volume from boxes that cover it, with pyramid, id and attributes; all of it or nothing.
 
     Args:
         draft: what is written.
-        read: gives the voxels of a box, (Z, Y, X) in the draft's type; boxes come in C order.
-        describe: gives densem's attributes once level 0 is written, or raises.
-        writing: provenance, overwrite and progress.
+        read: gives the voxels of a box, in the draft's type.
+        ledger: makes the attributes.
+        writing: provenance, overwrite, progress, and who writes it.
         label_rows: (id, name, rgb) for the OME `image-label` metadata.
     """
     check_disk(draft)
     target, part = draft.target, ome_zarr.temporary(draft.target)
     array = ome_zarr.create(target, draft.shape, draft.dtype, draft.layout, writing.overwrite)
     try:
-        identity = _stream(array, read, draft, writing.progress)
+        if writing.crew is None:
+            identity = _stream(array, read, ledger, draft, writing.progress)
+        else:
+            identity = _by_crew(writing.crew, read, ledger, draft, writing.progress)
         level = Volume(array, draft.voxel_size_nm, draft.offset_nm, target)
-        attributes = {**describe(level), "provenance": writing.provenance, "id": identity}
-        levels = pyramid.build(part, draft.voxel_size_nm, draft.kind)
+        attributes = {**ledger.describe(level), "provenance": writing.provenance, "id": identity}
+        levels = pyramid.build(part, draft.voxel_size_nm, draft.kind, writing.crew)
         ome_zarr.describe(part, levels, draft.offset_nm, attributes, label_rows)
         return ome_zarr.finish(target, writing.overwrite)
     except BaseException:
@@ -196,24 +240,33 @@ def check_disk(draft: Draft) -> None:
         )
 
 
-def slabs(shape: Triple, dtype: np.dtype, layout: Layout) -> Iterator[Box]:
-    """Boxes of whole shards over a volume, full in x, in y as long as they stay small, in C order."""
-    deep, tall, _ = layout.shard
-    row = deep * tall * shape[2] * dtype.itemsize
-    height = tall * max(1, SLAB_BYTES // row)
-    yield from Grid(shape, (deep, min(height, -(-shape[1] // tall) * tall), max(1, shape[2])))
-
-
-def _stream(array: Any, read: Callable[[Box], np.ndarray], draft: Draft, progress: Progress | None) -> str:
-    """Write every slab; returns the content id."""
+def _stream(array: Any, read: Read, ledger: Ledger, draft: Draft, progress: Progress | None) -> str:
+    """Write every slab, one after the other; returns the content id."""
     boxes = list(slabs(draft.shape, draft.dtype, draft.layout))
     content = ContentId(draft.shape, draft.dtype, draft.voxel_size_nm)
     for done, box in enumerate(boxes):
-        block = read(box)
+        block, note = read(box)
         array[box.slices] = block
         content.add(box, block)
+        ledger.add(note)
         if progress:
             progress(done + 1, len(boxes))
+    return content.digest()
+
+
+def _by_crew(crew: Crew, read: Read, ledger: Ledger, draft: Draft, progress: Progress | None) -> str:
+    """Have every layer written by a crew; returns the content id."""
+    part = ome_zarr.temporary(draft.target).resolve()
+    grid = layer_grid(draft.shape, draft.layout)
+    journal = Journal(ome_zarr.levels_folder(part) / "s0")
+    journal.begin({"shape": grid.shape, "block": grid.cell})
+    stop = crew.options.stop if isinstance(crew, LocalCrew) else None
+    crew.do(LayerTask(part, read, draft.layout, stop), grid, journal, progress)
+    content = ContentId(draft.shape, draft.dtype, draft.voxel_size_nm)
+    for _, record in sorted(journal.records().items()):
+        content.take([bytes.fromhex(digest) for digest in record["slices"]])
+        for note in record["notes"]:
+            ledger.add(note)
     return content.digest()
 
 
@@ -227,17 +280,20 @@ class ContentId:
         head = json.dumps([list(shape), np.dtype(dtype).name, [float(v) for v in voxel_size_nm]])
         self._total = hashlib.sha256(head.encode())
         self._height = shape[1]
-        self._open: list[Any] = []
+        self._open = SliceHashes(0)
 
     def add(self, box: Box, block: np.ndarray) -> None:
         """Take in the voxels of a box, (Z, Y, X)."""
         if box.start[1] == 0:
-            self._open = [hashlib.sha256() for _ in range(box.shape[0])]
-        for digest, plane in zip(self._open, block, strict=True):
-            digest.update(np.ascontiguousarray(plane).data)
+            self._open = SliceHashes(box.shape[0])
+        self._open.add(block)
         if box.stop[1] == self._height:
-            for digest in self._open:
-                self._total.update(digest.digest())
+            self.take(self._open.digests())
+
+    def take(self, slices: list[bytes]) -> None:
+        """Take in the hashes of the slices that follow."""
+        for digest in slices:
+            self._total.update(digest)
 
     def digest(self) -> str:
         """16 hex digits."""

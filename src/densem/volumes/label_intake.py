@@ -17,9 +17,11 @@ import numpy as np
 from densem.blocks import Box
 from densem.errors import InputError, SchemaError, ShapeError
 from densem.schema import UNLABELLED, LabelSchema
-from densem.volumes.intake import Draft, LabelRows, Writing, slabs, with_source, write_volume
+from densem.volumes.intake import Draft, LabelRows, Ledger, Writing, with_source, write_volume
+from densem.volumes.layers import slabs
 from densem.volumes.ome_zarr import Layout
 from densem.volumes.palettes import UNKNOWN, Palette, packed_colors
+from densem.volumes.shared import Shared
 from densem.volumes.stacks import Stack, check_grey
 from densem.volumes.volume import Volume
 
@@ -73,25 +75,19 @@ def import_labels(
     """
     coding = coding or LabelCoding()
     _check_shape(source, like)
-    tally = Tally(schema, str(source.path), coding)
-    decode = _decoder(source, coding)
-
-    def read(box: Box) -> np.ndarray:
-        out = np.empty(box.shape, np.uint8)
-        for piece in _pieces(box):
-            coded, raw = decode(piece)
-            if coding.unlabelled_value is not None:
-                values = coded if coding.palette else raw
-                coded[values == coding.unlabelled_value] = UNLABELLED
-            out[piece.relative_to(box).slices] = tally.count(coded, raw)
-        return out
+    if not coding.palette:
+        check_grey(source)
+        check_integers(source)
+    read = ClassReader(Shared(source), schema, coding, str(source.path))
+    tally = read.tally()
 
     def describe(_: Volume) -> dict[str, Any]:
         tally.check()
         return {"kind": "labels", "label_counts": tally.label_counts(), "classes": schema.to_table()}
 
     draft = Draft(target, like.shape, np.dtype(np.uint8), like.voxel_size_nm, like.offset_nm, "labels")
-    return write_volume(draft, read, describe, with_source(writing, source), label_rows(schema))
+    ledger = Ledger(describe, tally.add)
+    return write_volume(draft, read, ledger, with_source(writing, source), label_rows(schema))
 
 
 def label_rows(schema: LabelSchema) -> LabelRows:
@@ -99,19 +95,52 @@ def label_rows(schema: LabelSchema) -> LabelRows:
     return [(c.id, c.name, c.rgb) for c in schema.classes]
 
 
+@dataclass(frozen=True)
+class ClassReader:
+    """Reads class ids out of a label file; can be sent to other processes.
+
+    Attributes:
+        source: a stack.
+        schema: the classes.
+        coding: palette, and the id that means unlabelled.
+        name: of the stack, for messages.
+    """
+
+    source: Shared
+    schema: LabelSchema
+    coding: LabelCoding
+    name: str
+
+    def __call__(self, box: Box) -> tuple[np.ndarray, Note]:
+        """Ids of a box, uint8 (Z, Y, X), and how often each occurs."""
+        coding, tally, decode = self.coding, self.tally(), self._decoder()
+        out = np.empty(box.shape, np.uint8)
+        for piece in _pieces(box):
+            coded, raw = decode(piece)
+            if coding.unlabelled_value is not None:
+                values = coded if coding.palette else raw
+                coded[values == coding.unlabelled_value] = UNLABELLED
+            out[piece.relative_to(box).slices] = tally.count(coded, raw)
+        return out, tally.note()
+
+    def tally(self) -> Tally:
+        """An empty one."""
+        return Tally(self.schema, self.name, self.coding)
+
+    def _decoder(self) -> Decoder:
+        stack, coding = self.source.get(), self.coding
+        if coding.palette:
+            return _ids_of_colors(stack, coding.palette)
+        return _ids_of_values(stack) if coding.values is None else _ids_of_table(stack, coding.values)
+
+
+Note = dict[str, list[tuple[int, int]]]
+"""Counts of known ids, and of unknown values in the order in which they were met."""
 Decoder = Callable[[Box], tuple[np.ndarray, np.ndarray]]
 """Gives ids as uint16 with `UNKNOWN` for what cannot be one, and the raw values for messages."""
 
 
-def _decoder(source: Stack, coding: LabelCoding) -> Decoder:
-    if coding.palette:
-        return _ids_of_colors(source, coding.palette)
-    return _ids_of_values(source) if coding.values is None else _ids_of_table(source, coding.values)
-
-
 def _ids_of_table(source: Stack, values: dict[int, int]) -> Decoder:
-    check_grey(source)
-    check_integers(source)
     known = np.array(sorted(values), np.int64)
     ids = np.array([values[v] for v in sorted(values)], np.uint16)
 
@@ -126,9 +155,6 @@ def _ids_of_table(source: Stack, values: dict[int, int]) -> Decoder:
 
 
 def _ids_of_values(source: Stack) -> Decoder:
-    check_grey(source)
-    check_integers(source)
-
     def decode(box: Box) -> tuple[np.ndarray, np.ndarray]:
         raw = source.read(box)
         if raw.dtype == np.bool_ or raw.dtype == np.uint8:
@@ -192,10 +218,24 @@ class Tally:
         self._counts += counts
         if counts[~self._known].any():
             values, numbers = np.unique(raw[~self._known[coded]], return_counts=True)
-            self._unknown.update(dict(zip(values.tolist(), numbers.tolist(), strict=True)))
-            if len(self._unknown) > MOST_UNKNOWN:
-                self.check()
+            self._add_unknown(dict(zip(values.tolist(), numbers.tolist(), strict=True)))
         return coded.astype(np.uint8)
+
+    def note(self) -> Note:
+        """What was counted, as plain values."""
+        known = [(int(i), int(self._counts[i])) for i in np.flatnonzero(self._counts)]
+        return {"known": known, "unknown": list(self._unknown.items())}
+
+    def add(self, note: Note) -> None:
+        """Take in what was counted elsewhere."""
+        for value, number in note["known"]:
+            self._counts[value] += number
+        self._add_unknown(dict(note["unknown"]))
+
+    def _add_unknown(self, counts: dict[int, int]) -> None:
+        self._unknown.update(counts)
+        if len(self._unknown) > MOST_UNKNOWN:
+            self.check()
 
     def label_counts(self) -> dict[str, int]:
         """Voxels of each id that occurs; ids as text."""
@@ -233,7 +273,8 @@ def import_objects(source: Stack, target: Path, like: Volume, writing: Writing |
     """Bring object ids into OME-Zarr 0.5 beside an image, in the narrowest of uint16, uint32, uint64.
 
     Numbers are kept. Of colours, each one is an object, numbered from 1 in the order of red, green,
-    blue; black and transparent voxels are no object (0). The file is read twice.
+    blue; black and transparent voxels are no object (0). The file is read twice, the first time by this
+    thread alone; a crew must work in this process.
 
     Raises:
         ShapeError, InputError, FormatError, ExistsError, ResourceError: and nothing is left at the
@@ -247,13 +288,13 @@ def import_objects(source: Stack, target: Path, like: Volume, writing: Writing |
     def describe(_: Volume) -> dict[str, Any]:
         return {"kind": "objects", "object_count": int(ids.size)}
 
-    def convert(box: Box) -> np.ndarray:
+    def convert(box: Box) -> tuple[np.ndarray, None]:
         out = np.empty(box.shape, draft.dtype)
         for piece in _pieces(box):
             out[piece.relative_to(box).slices] = read(piece)
-        return out
+        return out, None
 
-    return write_volume(draft, convert, describe, with_source(writing, source))
+    return write_volume(draft, convert, Ledger(describe), with_source(writing, source))
 
 
 def _narrowest(ids: np.ndarray) -> np.dtype:

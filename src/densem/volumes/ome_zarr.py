@@ -7,6 +7,7 @@ Every writer of a block covers whole shards: two writers never meet in one file.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -155,6 +156,11 @@ def finish(path: Path, overwrite: bool = False) -> Volume:
 def discard(path: Path) -> None:
     """Remove what was begun for `path` and not finished, with the journals of its levels."""
     for left in (temporary(path), levels_folder(temporary(path))):
+        gone = left.with_name(f"{left.name}.gone")
+        shutil.rmtree(gone, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            os.replace(left, gone)  # in one step: whoever still writes there finds it gone
+        shutil.rmtree(gone, ignore_errors=True)
         shutil.rmtree(left, ignore_errors=True)
 
 

@@ -181,6 +181,7 @@ def build(
     Raises:
         IncompleteError, ResourceError: as `coordinate`.
     """
+    folder = folder.resolve()  # as other machines see it
     levels = [("s0", voxel_size_nm)]
     shape = triple(_array(zarr.open_group(folder, mode="r"), "s0").shape)
     for level in coarser_levels(shape, voxel_size_nm):

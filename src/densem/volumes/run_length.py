@@ -19,6 +19,7 @@ from densem.errors import FormatError
 from densem.volumes.stacks import Stack
 from densem.volumes.volume import Volume
 
+FORMAT = "run-length JSON"
 SLAB_VOXELS = 2**24
 
 
@@ -68,7 +69,7 @@ def open_run_length(path: Path, dataset: str | None) -> Stack:
         raise FormatError(f"{path}: expected run-length JSON, but it cannot be read ({error})") from None
     shape = _shape(table, path)
     runs = [_runs(str(key), text, path) for key, text in table.items() if key not in (".info", "info")]
-    return Stack(_assembled(runs, shape, path), path, "run-length JSON")
+    return Stack(_assembled(runs, shape, path), path, FORMAT, whole=f"{FORMAT} is read as a whole")
 
 
 def _shape(table: Any, path: Path) -> Triple:

@@ -57,6 +57,8 @@ class Stack:
         first: which slice of the file is slice 0 here.
         depth: how many slices are taken; all that follow without it.
         record: densem's own attributes, for its own volumes.
+        address: path and dataset it was opened from, so that another process can open it again.
+        whole: why the file is read as a whole to open it, so that only one process should; empty otherwise.
     """
 
     array: Any
@@ -69,6 +71,8 @@ class Stack:
     first: int = 0
     depth: int | None = None
     record: dict[str, Any] = field(default_factory=dict)
+    address: tuple[Path, str | None] | None = None
+    whole: str = ""
 
     def __post_init__(self) -> None:
         if len(self.array.shape) not in (3, 4) or 0 in self.array.shape:
@@ -208,7 +212,7 @@ def open_stack(
         NotFoundError, FormatError, ShapeError, VoxelSizeError, InputError: with what to do.
     """
     path = Path(path)
-    stack = _reader(path)(path, dataset)
+    stack = replace(_reader(path)(path, dataset), address=(path, dataset))
     if voxel_size_nm is not None:
         size = resolve_voxel_size(stack.voxel_size_nm, voxel_size_nm, str(path))
         stack = replace(stack, voxel_size_nm=size)

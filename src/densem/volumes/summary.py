@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from densem.blocks import Box
-from densem.volumes.intake import slabs
+from densem.volumes.layers import slabs
 from densem.volumes.ome_zarr import Layout
 from densem.volumes.stacks import Stack, open_stack
 

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import logging
 import struct
-from collections.abc import Iterator
-from contextlib import contextmanager
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,7 +40,7 @@ def open_tiff(path: Path, dataset: str | None) -> Stack:
         FormatError: if it is truncated, corrupt, or holds several series and none is named.
         ShapeError: if a series is not one volume.
     """
-    with _quiet():
+    with _quiet:
         try:
             tif = tifffile.TiffFile(path)
             _check_chain(tif, path)
@@ -55,16 +54,29 @@ def open_tiff(path: Path, dataset: str | None) -> Stack:
             ) from error
 
 
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep tifffile's log out of the way: what it logs about a broken file is raised here."""
-    log = logging.getLogger("tifffile")
-    before = log.level
-    log.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        log.setLevel(before)
+class _Quiet:
+    """Keeps tifffile's log quiet, in all threads: what it logs about a broken file is raised here."""
+
+    def __init__(self) -> None:
+        self._log = logging.getLogger("tifffile")
+        self._lock = threading.Lock()
+        self._inside, self._level = 0, logging.NOTSET
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._inside == 0:
+                self._level = self._log.level
+                self._log.setLevel(logging.CRITICAL)
+            self._inside += 1
+
+    def __exit__(self, *error: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0:
+                self._log.setLevel(self._level)
+
+
+_quiet = _Quiet()
 
 
 def _stack(tif: Any, index: int, series: Any, path: Path) -> Stack:
@@ -182,6 +194,8 @@ def _voxels(tif: Any, series: Any, shape: Triple, samples: int, path: Path) -> A
             "truncated, or other files of its set are missing"
         )
     _check_extent(pages, path)
+    for parent in {page.parent for page in pages}:
+        parent.filehandle.set_lock(True)  # slices may be read in several threads
     return PageArray(tif, pages, whole, series.dtype)
 
 
@@ -224,7 +238,7 @@ class PageArray:
         return out
 
     def _slice(self, z: int) -> np.ndarray:
-        with _quiet():
+        with _quiet:
             image = np.asarray(self.pages[z].asarray())
         if image.shape != self.shape[1:] and image.ndim == len(self.shape) - 1 == 3:
             image = np.moveaxis(image, 0, -1)
