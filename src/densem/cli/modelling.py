@@ -9,7 +9,7 @@ import typer
 
 from densem.cli.app import app
 from densem.cli.progress import bar
-from densem.cli.studies import StudyFolder, VolumeName
+from densem.cli.studies import Scheduler, StudyFolder, VolumeName
 from densem.errors import InputError
 
 MaxTime = Annotated[
@@ -120,7 +120,12 @@ def predict(
             "(after densem quantize)."
         ),
     ] = "auto",
-    workers: Annotated[int, typer.Option(min=1, help="Blocks worked on at a time.")] = 1,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Blocks worked on at a time.", show_default="1, or one for each graphics card"
+        ),
+    ] = None,
     block: Annotated[
         tuple[int, int, int] | None,
         typer.Option(
@@ -130,10 +135,7 @@ def predict(
     engine: Annotated[
         str, typer.Option(help="Where blocks are done: local (this machine), slurm or dask.")
     ] = "local",
-    scheduler: Annotated[
-        str | None,
-        typer.Option(metavar="ADDRESS", help="With --engine dask: of the scheduler, tcp://HOST:PORT."),
-    ] = None,
+    scheduler: Scheduler = None,
     threads: Annotated[
         int | None,
         typer.Option(min=1, help="PyTorch's threads for a block.", show_default="all of this machine's"),
@@ -215,7 +217,7 @@ def status(
     ],
     json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
 ) -> None:
-    """How predictions are getting on: of a study all that are unfinished; also while they run."""
+    """How predictions and imports are getting on: of a study all that are unfinished; also while they run."""
     import json as json_format
 
     from densem.study.progress import lines, statuses

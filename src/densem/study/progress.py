@@ -1,4 +1,4 @@
-"""Progress of predictions, evaluations and imports: of one folder, or of all unfinished ones of a study."""
+"""Progress of predictions and imports: of one folder, or of all that are unfinished in a study."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from densem.blocks.status import Status
 from densem.errors import NotFoundError
 
 INNER = "at-model-size"
-EVALUATIONS = ".evaluation-*"
 IMPORTS = ".import-*"
 LEVELS = ("*/volumes/.*.levels/s*", "*/annotations/*/.*.levels/s*")
 """Journals of an import: of each level of the volumes that it writes."""
@@ -24,14 +23,13 @@ def statuses(folder: Path) -> list[Status]:
     """How what is made in a folder is getting on.
 
     Args:
-        folder: a prediction, evaluation or import, or a study: then all in it that are unfinished.
+        folder: a prediction or import, or a study: then all in it that are unfinished.
 
     Raises:
         NotFoundError: if it is neither.
     """
     if (folder / "study.toml").is_file():
-        predictions = folder / "predictions"
-        begun = [*sorted(predictions.glob("*")), *sorted(predictions.glob(f"*/{EVALUATIONS}"))]
+        begun = sorted((folder / "predictions").glob("*"))
         found = [s for p in begun if (j := _journal(p)) and (s := _status(j))]
         imports = [status for home in sorted(folder.glob(IMPORTS)) for status in _import_levels(home)]
         return [s for s in [*found, *imports] if s.state != "finished"]

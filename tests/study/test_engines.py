@@ -1,0 +1,302 @@
+"""Imports whose layers are written by other processes, through Dask on the loopback interface."""
+
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import tifffile
+from tifffile import imwrite
+
+from densem.blocks import EngineChoice, Journal
+from densem.blocks.slurm import Jobs
+from densem.cli.app import run
+from densem.errors import ConfigError, InputError, NotFoundError
+from densem.schema import LabelSchema
+from densem.study import Study
+from densem.study.intake import ImportRequest, import_volume
+from densem.study.progress import statuses
+from densem.volumes import open_volume
+from densem.volumes.run_length import write_run_length
+
+SHAPE, SIZE = (70, 48, 530), (40.0, 10.0, 12.0)  # three layers of 32 slices
+SCHEMA = LabelSchema.resolve("membrane")
+EXPECTED_PARTS = ("volumes/v.zarr", "annotations/v/semantic.zarr")
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory):
+    pytest.importorskip("distributed")
+    from distributed import LocalCluster
+
+    with LocalCluster(
+        n_workers=2, threads_per_worker=1, processes=True, host="127.0.0.1", dashboard_address="127.0.0.1:0",
+        memory_limit=0, silence_logs=50, local_directory=str(tmp_path_factory.mktemp("dask")),
+    ) as cluster:  # fmt: skip
+        yield cluster.scheduler_address
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """An image and labels, compressed page by page."""
+    folder, rng = tmp_path_factory.mktemp("files"), np.random.default_rng(0)
+    image = rng.integers(0, 255, SHAPE, dtype=np.uint8)
+    labels = rng.integers(0, len(SCHEMA), SHAPE).astype(np.uint8)
+    labels[:, :5] = 255
+    imwrite(folder / "image.tif", image, compression="zlib", metadata=None)
+    imwrite(folder / "labels.tif", labels, compression="zlib", metadata=None)
+    return folder
+
+
+@pytest.fixture
+def study(tmp_path):
+    return Study.create(tmp_path / "s", SCHEMA)
+
+
+def dask(address):
+    return ["--engine", "dask", "--scheduler", address]
+
+
+def bring(study, files, *more, labels=True):
+    image = [
+        "--image",
+        str(files / "image.tif"),
+        *(["--labels", str(files / "labels.tif")] if labels else []),
+    ]
+    return run(["import", str(study.folder), "v", *image, "--voxel-size", *map(str, SIZE), *more])
+
+
+def chunk_files(folder):
+    found = (p for p in sorted(folder.rglob("*")) if p.is_file() and p.name != "zarr.json")
+    return {str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest() for p in found}
+
+
+def hidden(study):
+    return sorted(p.name for p in study.folder.rglob(".*") if p.name != ".study.lock")
+
+
+# ---- imports ---------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def here(tmp_path_factory, files):
+    """What one thread makes of the files."""
+    study = Study.create(tmp_path_factory.mktemp("here") / "s", SCHEMA)
+    assert bring(study, files) == 0
+    return study
+
+
+@pytest.mark.parametrize("engine", ["threads", "dask"])
+def test_an_import_by_any_engine_is_the_same(here, study, files, cluster, engine, monkeypatch):
+    """The paths are given as a person gives them, from where the command is typed."""
+    monkeypatch.chdir(study.folder.parent)
+    for name in ("image.tif", "labels.tif"):
+        os.link(files / name, name)
+    told = ["--image", "image.tif", "--labels", "labels.tif", "--voxel-size", *map(str, SIZE)]
+    more = dask(cluster) if engine == "dask" else ["--workers", "3"]
+    assert run(["import", "s", "v", *told, *more]) == 0
+    for part in EXPECTED_PARTS:
+        assert chunk_files(study.folder / part) == chunk_files(here.folder / part)
+        one, other = open_volume(here.folder / part), open_volume(study.folder / part)
+        assert one.id == other.id
+        kept = {k: v for k, v in one.attributes.items() if k != "provenance"}
+        assert kept == {k: v for k, v in other.attributes.items() if k != "provenance"}
+        assert other.provenance["source"] in ("image.tif", "labels.tif")
+    assert any(name.startswith("s1/") for name in chunk_files(study.folder / "volumes/v.zarr"))
+    assert study.manifest.volumes == here.manifest.volumes
+    assert hidden(study) == []
+
+
+def test_labels_alone_by_workers(here, study, files, cluster):
+    assert bring(study, files, labels=False) == 0
+    assert run(["import", str(study.folder), "v", "--labels", str(files / "labels.tif"), *dask(cluster)]) == 0
+    part = EXPECTED_PARTS[1]
+    assert chunk_files(study.folder / part) == chunk_files(here.folder / part)
+
+
+def test_a_mistake_in_the_file_is_told_as_in_one_process(study, files, cluster, tmp_path, capsys):
+    labels = tifffile.imread(files / "labels.tif")
+    labels[66, 40, 500:503] = 77
+    imwrite(tmp_path / "wrong.tif", labels)
+    before = chunk_files(study.folder)
+    said = []
+    for more in ([], dask(cluster)):
+        arguments = ["--image", str(files / "image.tif"), "--labels", str(tmp_path / "wrong.tif")]
+        assert (
+            run(["import", str(study.folder), "v", *arguments, "--voxel-size", *map(str, SIZE), *more]) == 2
+        )
+        said.append(capsys.readouterr().err.splitlines()[-1])
+    assert said[0] == said[1]
+    assert "found 77 (3 voxels); add classes to the schema" in said[0]
+    assert chunk_files(study.folder) == before
+    assert hidden(study) == []
+
+
+def test_a_value_that_is_none_is_told_by_the_worker_and_nothing_is_left(study, files, cluster, tmp_path):
+    values = np.random.default_rng(1).random(SHAPE, np.float32)
+    values[40, 3, 7] = np.inf
+    imwrite(tmp_path / "wrong.tif", values, metadata=None)
+    request = ImportRequest(
+        image=tmp_path / "wrong.tif", voxel_size_nm=SIZE, engine=EngineChoice("dask", scheduler=cluster)
+    )
+    with pytest.raises(InputError, match="found inf at voxel z 40, y 3, x 7"):
+        import_volume(study, "v", request, lambda done, total: None)
+    assert hidden(study) == []
+    assert study.manifest.volumes == {}
+
+
+def test_ctrl_c_leaves_nothing(study, files, cluster):
+    def interrupt(done, total):
+        if done:
+            raise KeyboardInterrupt
+
+    request = ImportRequest(
+        image=files / "image.tif", voxel_size_nm=SIZE, engine=EngineChoice("dask", scheduler=cluster)
+    )
+    with pytest.raises(KeyboardInterrupt):
+        import_volume(study, "v", request, interrupt)
+    assert hidden(study) == []
+    assert not (study.folder / "volumes").exists() or not any((study.folder / "volumes").iterdir())
+
+
+def test_status_tells_of_an_import_while_it_runs(study, files):
+    seen = []
+
+    def look(done, total):
+        seen.append((statuses(study.folder), statuses(study.folder / ".import-v")))
+
+    request = ImportRequest(image=files / "image.tif", voxel_size_nm=SIZE, engine=EngineChoice(workers=2))
+    import_volume(study, "v", request, look)
+    (found,), (same,) = seen[1]
+    assert found.folder == f"{study.folder / '.import-v'}: v.zarr s0"
+    assert (found.state, found.planned, found.engine) == ("running", 3, "local")
+    assert same.folder == found.folder
+    assert statuses(study.folder) == []
+
+
+CLIENT = "import sys\nfrom densem.cli.app import run\nrun(sys.argv[1:])\n"
+
+
+def test_what_a_killed_client_left_is_swept_by_the_next(here, study, files, cluster):
+    """Killed as soon as there is something on disk; workers may still be at it."""
+    arguments = ["import", str(study.folder), "v", "--image", str(files / "image.tif"), "--voxel-size"]
+    client = subprocess.Popen(
+        [sys.executable, "-c", CLIENT, *arguments, *map(str, SIZE), *dask(cluster)],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    home = study.folder / ".import-v"
+    deadline = time.monotonic() + 60
+    while not list(home.glob("*/volumes/.v.zarr.part/s0/zarr.json")):
+        assert time.monotonic() < deadline
+        assert client.poll() is None
+        time.sleep(0.005)
+    os.kill(client.pid, signal.SIGKILL)
+    client.wait()
+    assert home.exists()
+    assert not (study.folder / "volumes/v.zarr").exists()
+    assert bring(study, files, *dask(cluster)) == 0
+    for part in EXPECTED_PARTS:
+        assert chunk_files(study.folder / part) == chunk_files(here.folder / part)
+    assert hidden(study) == []
+
+
+def test_two_imports_of_one_name_do_not_meet(study, files, monkeypatch):
+    journal = Journal(study.folder.resolve() / ".import-v/journal")
+    code = (
+        "import sys\nfrom densem.cli.app import run\n"
+        f"raise SystemExit(run(['import', {str(study.folder)!r}, 'v', '--image', {str(files / 'image.tif')!r}, "
+        "'--voxel-size', '40', '10', '12']))"
+    )
+    with journal.lock():
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "another process is working on it; wait for it or stop it first" in done.stderr
+    assert study.manifest.volumes == {}
+
+
+# ---- what an engine cannot do ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("engine", ["dask", "slurm"])
+def test_files_that_are_read_as_a_whole_are_refused_with_what_to_do(here, study, files, tmp_path, engine):
+    write_run_length(open_volume(here.folder / EXPECTED_PARTS[1]), tmp_path / "labels.json")
+    choice = EngineChoice(engine, scheduler="tcp://127.0.0.1:9" if engine == "dask" else None)
+    request = ImportRequest(
+        image=files / "image.tif", labels=tmp_path / "labels.json", voxel_size_nm=SIZE, engine=choice
+    )
+    with pytest.raises(ConfigError) as caught:
+        import_volume(study, "v", request, lambda done, total: None)
+    assert str(caught.value) == (
+        f"--engine {engine}: {tmp_path}/labels.json: run-length JSON is read as a whole, which one process "
+        f"does; bring it in by itself with  densem import {study.folder} v --labels {tmp_path}/labels.json"
+    )
+    with pytest.raises(ConfigError, match=r"labels\.tif: object ids are collected over the whole file first"):
+        import_volume(
+            study, "v",
+            ImportRequest(image=files / "image.tif", instances=files / "labels.tif", voxel_size_nm=SIZE,
+                          engine=choice),
+            lambda done, total: None,
+        )  # fmt: skip
+    assert hidden(study) == []
+
+
+def test_run_lengths_by_threads(here, study, files, tmp_path):
+    write_run_length(open_volume(here.folder / EXPECTED_PARTS[1]), tmp_path / "labels.json")
+    assert bring(study, files, labels=False) == 0
+    arguments = ["--labels", str(tmp_path / "labels.json"), "--workers", "2"]
+    assert run(["import", str(study.folder), "v", *arguments]) == 0
+    part = EXPECTED_PARTS[1]
+    assert chunk_files(study.folder / part) == chunk_files(here.folder / part)
+
+
+def test_no_slurm_settings_are_refused_before_anything_is_written(study, files, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "none"))
+    request = ImportRequest(
+        image=files / "image.tif", voxel_size_nm=SIZE, engine=EngineChoice("slurm", settings=study.folder)
+    )
+    with pytest.raises(NotFoundError, match=r"--engine slurm: expected this cluster's settings in "):
+        import_volume(study, "v", request, lambda done, total: None)
+    assert hidden(study) == []
+
+
+def test_engines_that_do_not_fit_are_refused(capsys):
+    command = ["import", "S", "v"]
+    assert run([*command, "--engine", "slrum"]) == 2
+    assert "--engine slrum: expected one of local, slurm, dask" in capsys.readouterr().err
+    assert run([*command, "--engine", "dask"]) == 2
+    assert "--engine dask: expected --engine dask with --scheduler ADDRESS" in capsys.readouterr().err
+
+
+def test_the_help_tells_of_engines(capsys):
+    assert run(["import", "--help"]) == 0
+    said = capsys.readouterr().out
+    assert "--engine" in said
+    assert "--scheduler" in said
+    assert "local (this machine), slurm or dask" in " ".join(said.replace("│", " ").split())
+
+
+# ---- Slurm -----------------------------------------------------------------------------------
+
+
+def test_slurm_jobs_write_the_same(here, study, files):
+    """Where a Slurm with nodes on this machine's loopback interface answers."""
+    pytest.importorskip("dask_jobqueue")
+    try:
+        nodes = subprocess.run(["scontrol", "show", "node"], capture_output=True, text=True, timeout=5)
+    except (OSError, subprocess.TimeoutExpired):
+        pytest.skip("no Slurm here")
+    if "NodeAddr=127.0.0.1" not in nodes.stdout:
+        pytest.skip("no Slurm answers on this machine")
+    settings = 'time = "5:00"\nmemory = "1GB"\ncores = 1\njobs = 2\ninterface = "lo"\ngpus = 1\n'
+    (study.folder / "slurm.toml").write_text(settings)
+    assert bring(study, files, "--engine", "slurm") == 0
+    for part in EXPECTED_PARTS:
+        assert chunk_files(study.folder / part) == chunk_files(here.folder / part)
+    assert hidden(study) == []
+    queue = subprocess.run(["squeue", "-h", "-o", "%j"], capture_output=True, text=True)
+    home = Journal(study.folder.resolve() / ".import-v/journal")
+    assert Jobs(home).name not in queue.stdout.split()
