@@ -293,8 +293,8 @@ def import_bounded(tmp_path, shape, *limits):
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs limits on the address space")
 def test_a_volume_larger_than_the_memory_it_is_allowed(tmp_path):
-    """229 MB within 180 MB above what the interpreter and the libraries take."""
-    import_bounded(tmp_path, (220, 1040, 1000), 180, 16 * 2**20)
+    """250 MB within 215 MB above what the interpreter and the libraries take; threads of a busy machine count."""
+    import_bounded(tmp_path, (240, 1040, 1000), 215, 16 * 2**20)
 
 
 @pytest.mark.slow
