@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import shutil
 import tomllib
@@ -38,33 +39,67 @@ from densem.volumes.volume import Nanometres
 FORMAT = 1
 
 
+LARGEST_WINDOW = 24_000_000
+"""Voxels of a core with its context above which a network is run on windows of one fixed size instead."""
+
+
 class TilePlan(BaseModel):
-    """What the network is run on: a core that it yields, and the context that is read around it."""
+    """What the network is run on: a core that it yields with the context read around it, or fixed windows."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     core: Triple = Field(description="voxels a tile yields, (z, y, x)")
-    exact: Triple = Field(description="context with which any tiling equals one pass over the whole volume")
+    exact: Triple | None = Field(
+        default=None, description="context with which any tiling equals one pass over the whole volume"
+    )
     practical: Triple | None = Field(
         default=None, description="smaller context, measured: changes fewer than 5 in 100,000 labels"
     )
+    window: Triple | None = Field(
+        default=None, description="fixed windows the network is run on, blended where they overlap, (z, y, x)"
+    )
 
     @property
-    def context(self) -> Triple:
-        """The context used by default: practical where it was measured."""
+    def context(self) -> Triple | None:
+        """The context used by default: practical where it was measured; None if there is no bound."""
         return self.practical or self.exact
 
     @classmethod
-    def default(cls, geometry: Geometry, voxel_size_nm: Nanometres) -> TilePlan:
-        """About 1.5 million voxels with the context, near-cubic in nm, whole multiples in y and x."""
-        if geometry.context is None:
-            raise ConfigError("this network's context is unbounded: it has no exact tiling")
+    def default(cls, geometry: Geometry, voxel_size_nm: Nanometres, patch: Triple | None = None) -> TilePlan:
+        """About 1.5 million voxels with the context, near-cubic in nm, whole multiples in y and x.
+
+        A network whose context has no bound, or whose core with its context would have more than
+        `LARGEST_WINDOW` voxels, is run on windows of the shape of the patches it was trained on.
+
+        Args:
+            geometry: of the network.
+            voxel_size_nm: (z, y, x).
+            patch: shape of the largest patches, (z, y, x).
+
+        Raises:
+            ConfigError: if such a network comes without a patch.
+        """
         anisotropy = voxel_size_nm[0] / voxel_size_nm[1]
         depth = 16 if anisotropy >= 2 else 64
         side = 128 if anisotropy >= 2 else 64
         multiple = geometry.multiple
         core = triple(-(-n // m) * m for n, m in zip((depth, side, side), multiple, strict=True))
-        return cls(core=core, exact=geometry.context)
+        exact = geometry.context
+        if (
+            exact is not None
+            and math.prod(n + 2 * c for n, c in zip(core, exact, strict=True)) <= LARGEST_WINDOW
+        ):
+            return cls(core=core, exact=exact)
+        if patch is None:
+            raise ConfigError(
+                "tile: this network sees so far that it is run on windows of one fixed size: expected the "
+                "shape of the patches it was trained on, found none; give patch"
+            )
+        return cls(
+            core=core,
+            exact=exact,
+            window=triple(-(-n // m) * m for n, m in zip(patch, multiple, strict=True)),
+        )
 
 
 @dataclass
@@ -213,6 +248,7 @@ class Ensemble:
                     f"ensemble: models {first.name!r} and {other.name!r} were trained at different voxel "
                     f"sizes ({first.voxel_size_nm} and {other.voxel_size_nm} nm)"
                 )
+        _check_windows(members)
         self.members = tuple(members)
 
     @property
@@ -227,16 +263,19 @@ class Ensemble:
 
     @property
     def tile(self) -> TilePlan:
-        """The first member's core, the largest context of all."""
+        """The first member's core, the largest context of all, the fixed windows of those that have them."""
         plans = [m.tile for m in self.members]
-        widest = triple(max(p.context[i] for p in plans) for i in range(3))
-        exact = triple(max(p.exact[i] for p in plans) for i in range(3))
-        return TilePlan(core=plans[0].core, exact=exact, practical=widest)
+        return TilePlan(
+            core=plans[0].core,
+            exact=_widest([p.exact for p in plans]),
+            practical=_widest([p.context for p in plans]),
+            window=next((p.window for p in plans if p.window), None),
+        )
 
     @property
     def multiple(self) -> Triple:
         """Sizes that every member accepts are multiples of this."""
-        return triple(max(m.geometry.multiple[i] for m in self.members) for i in range(3))
+        return triple(math.lcm(*(m.geometry.multiple[i] for m in self.members)) for i in range(3))
 
     @property
     def fingerprint(self) -> tuple[Intensity, ...]:
@@ -253,6 +292,26 @@ class Ensemble:
     def name(self) -> str:
         """The members' names joined by `+`."""
         return "+".join(m.name for m in self.members)
+
+
+def _widest(contexts: Sequence[Triple | None]) -> Triple | None:
+    """The largest on each axis; None as soon as one has no bound."""
+    bounded = [c for c in contexts if c is not None]
+    if len(bounded) < len(contexts):
+        return None
+    return triple(max(c[i] for c in bounded) for i in range(3))
+
+
+def _check_windows(members: Sequence[Model]) -> None:
+    """Members on fixed windows are run on the same ones."""
+    fixed = [m for m in members if m.tile.window]
+    for other in fixed[1:]:
+        if other.tile.window != fixed[0].tile.window:
+            raise ConfigError(
+                f"ensemble: models {fixed[0].name!r} and {other.name!r} are run on fixed windows of "
+                f"different shapes ({fixed[0].tile.window} and {other.tile.window}); only models of one "
+                "window can be fused"
+            )
 
 
 def _read_record(folder: Path) -> dict[str, Any]:

@@ -7,16 +7,41 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from densem.errors import ConfigError
-from densem.networks import ARCHITECTURES, build, fold_normalization, mflop_per_voxel, parameters
+from densem.networks import (
+    ARCHITECTURES,
+    build,
+    fold_normalization,
+    mednext,
+    mflop_per_voxel,
+    parameters,
+    resampling,
+)
+from densem.networks.architectures import probed
 from densem.networks.layers import BatchNormalization, Convolution, PlanarConvolution, UpSampling
+from densem.networks.unet import UNet2DValid
 
 SMALL = {"n_classes": 3, "filters": 4}
+SHALLOW = {
+    "resenc-unet": {
+        "strides": ((1, 1, 1), (1, 2, 2), (2, 2, 2)),
+        "kernels": ((1, 3, 3), (1, 3, 3), (3, 3, 3)),
+        "blocks": (1, 2, 2),
+    },
+    "mednext": {"strides": ((1, 2, 2), (2, 2, 2)), "blocks": (1, 2, 1), "expansion": (2, 2, 3)},
+    "dilated-2d": {"blocks": 3},
+}
 
 
 @pytest.fixture(params=sorted(ARCHITECTURES))
 def network(request):
     torch.manual_seed(0)
-    return build(request.param, SMALL)
+    return build(request.param, {**SMALL, **SHALLOW.get(request.param, {})})
+
+
+def size(network, *times):
+    """(Z, Y, X) in multiples of what the network needs, and no smaller than 8 in y and x."""
+    z, y, x = (n * m for n, m in zip(times, network.geometry.multiple, strict=True))
+    return (z if network.geometry.multiple[0] > 1 else 3), max(y, 16), max(x, 24)
 
 
 def draw(*shape, seed=1):
@@ -24,17 +49,20 @@ def draw(*shape, seed=1):
 
 
 def test_logits_have_the_size_of_the_input(network):
-    x = draw(2, 1, 3, 16, 48)
-    for head in network(x).values():
-        assert head.shape == (2, 3, 3, 16, 48)
+    shape = size(network, 1, 2, 3)
+    for head in network.eval()(draw(2, 1, *shape)).values():
+        assert head.shape == (2, 3, *shape)
         assert torch.isfinite(head).all()
 
 
 def test_every_parameter_learns_under_autocast(network):
+    shape = (1, 208, 224) if isinstance(network, UNet2DValid) else size(network, 1, 2, 3)
     with torch.autocast("cpu", torch.bfloat16):
-        heads = network(draw(2, 1, 3, 16, 32))
+        heads = network(draw(2, 1, *shape))
     sum(head.float().square().mean() for head in heads.values()).backward()
     for name, p in network.named_parameters():
+        if name == "up.bias":  # published before a batch normalisation, which takes it away
+            continue
         assert p.grad is not None, name
         assert p.grad.dtype == torch.float32
         assert torch.isfinite(p.grad).all(), name
@@ -44,12 +72,12 @@ def test_every_parameter_learns_under_autocast(network):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_channels_stay_last_in_memory(network, dtype):
     seen = {}
-    layers = (Convolution, PlanarConvolution, UpSampling, BatchNormalization)
+    layers = (Convolution, PlanarConvolution, UpSampling, BatchNormalization, resampling.StridedConvolution)
     for name, m in network.named_modules():
         if isinstance(m, layers):
             m.register_forward_hook(lambda _m, i, o, name=name: seen.__setitem__(name, (i[0], o)))
     with torch.no_grad():
-        network.eval().to(dtype)(draw(1, 1, 3, 16, 32).to(dtype))
+        network.eval().to(dtype)(draw(1, 1, *size(network, 1, 1, 2)).to(dtype))
     assert len(seen) > 5
     for name, (came, went) in seen.items():
         assert came.is_contiguous(memory_format=torch.channels_last_3d), name
@@ -57,7 +85,7 @@ def test_channels_stay_last_in_memory(network, dtype):
 
 
 def test_bfloat16_is_close_to_float32(network):
-    x = draw(1, 1, 3, 16, 32)
+    x = draw(1, 1, *size(network, 1, 1, 2))
     exact = fold_normalization(network)
     half = copy.deepcopy(exact).to(torch.bfloat16)
     with torch.no_grad():
@@ -75,9 +103,11 @@ def test_a_saved_config_builds_the_same_network(network, request):
     again.load_state_dict(network.state_dict())
 
 
-def test_the_cost_agrees_with_the_flop_counter_of_torch(network):
-    network = fold_normalization(network).double()  # double goes through plain convolutions
-    x = draw(1, 1, *(4 * n for n in network.geometry.multiple)).double()
+def test_the_cost_agrees_with_the_flop_counter_of_torch(network, monkeypatch):
+    monkeypatch.setattr(resampling, "direct", lambda x: True)
+    monkeypatch.setattr(mednext, "direct", lambda x: True)  # plain convolutions, as they are counted
+    network = fold_normalization(network).double().to("meta")  # so does double
+    x = torch.empty(1, 1, *probed(network), dtype=torch.double, device="meta")
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         network(x)
     assert mflop_per_voxel(network) == pytest.approx(counter.get_total_flops() / x.numel() / 1e6, rel=1e-6)
@@ -100,12 +130,41 @@ def test_the_cost_of_the_reference_network(filters, mflop):
         ("hybrid-2d3d-no-pyramid", 8_129_799),
         ("hybrid-2d", 7_696_135),
         ("unet-2d", 31_030_983),
+        ("unet-2d-valid", 31_030_983),
+        ("unet-3d", 5_427_879),
+        ("unet-3d-1x3x3", 1_925_223),
+        ("thin-unet-3d", 5_428_583),
+        ("residual-2d", 31_030_983),
+        ("dilated-2d", 407_303),
+        ("deeplab-v3plus", 59_334_439),
+        ("deeplab-v3plus-50", 40_342_311),
+        ("deeplab-v3plus-18", 16_598_311),
+        ("deepvess", 1_276_080),
+        ("medicalnet-10", 14_514_624),
+        ("medicalnet-18", 33_319_104),
+        ("medicalnet-34", 63_628_736),
+        ("medicalnet-50", 46_707_392),
+        ("resenc-unet", 101_257_511),
+        ("mednext", 5_551_079),
         ("unet-anisotropic", 1_358_359),
     ],
 )
 def test_parameters_by_name(name, count):
     with torch.device("meta"):
         assert parameters(build(name, {"n_classes": 7})) == count
+
+
+@pytest.mark.parametrize(
+    ("name", "config", "count"),
+    [
+        ("deeplab-v3plus", {"channels": 3}, 59_340_711),  # the image three times over, as published
+        ("thin-unet-3d", {"normalization": "none"}, 5_427_681 + 6 * 33),  # published for 1 class
+        ("medicalnet-10", {"n_classes": 2}, 14_514_624 - 5 * 32),
+    ],
+)
+def test_parameters_as_published(name, config, count):
+    with torch.device("meta"):
+        assert parameters(build(name, {"n_classes": 7, **config})) == count
 
 
 @pytest.mark.parametrize(

@@ -69,3 +69,11 @@ def test_the_auxiliary_head_counts_for_its_share():
     assert loss_of(both, batch, 0.33).item() == pytest.approx(main + 0.33 * side, rel=1e-5)
     assert loss_of(both, batch, 0.0).item() == pytest.approx(main, rel=1e-5)
     assert loss_of({"semantic": logits}, batch, 0.33).item() == pytest.approx(main, rel=1e-5)
+
+
+def test_an_output_of_the_middle_is_compared_with_the_middle():
+    logits, labels, weights = draw()
+    inner = logits.detach()[..., 1:3, 1:4]
+    batch = Batch(torch.zeros(2, 1, 3, 4, 5), labels, weights)
+    expected = cross_entropy(inner, labels[..., 1:3, 1:4], weights[..., 1:3, 1:4])
+    assert loss_of({"semantic": inner}, batch, 0.0).item() == pytest.approx(expected.item())

@@ -1,9 +1,13 @@
 """Recipes: packaged ones load and build; what is wrong is said."""
 
 import pytest
+import torch
 
 from densem.errors import ConfigError, NotFoundError
+from densem.networks import ARCHITECTURES
 from densem.training import Recipe
+from densem.training.losses import Batch
+from densem.training.module import TrainingModule
 from densem.training.recipe import keys, names
 
 
@@ -11,7 +15,8 @@ from densem.training.recipe import keys, names
 def test_packaged_recipes_load_build_and_survive_writing(name, tmp_path):
     recipe = Recipe.load(name)
     assert recipe.description
-    network = recipe.with_filters(2).build_network(3)
+    network = recipe.planned((40.0, 10.0, 10.0)).with_filters(2).build_network(3)
+    assert all(z % network.geometry.multiple[0] == 0 for z, _, _ in recipe.patches.shapes)
     assert all(y % network.geometry.multiple[1] == 0 for _, y, _ in recipe.patches.shapes)
     assert all(x % network.geometry.multiple[2] == 0 for _, _, x in recipe.patches.shapes)
     path = tmp_path / "again.toml"
@@ -24,6 +29,49 @@ def test_the_recipes_of_the_house_are_there():
         "default", "demo", "hybrid-2d3d-333", "hybrid-2d3d", "hybrid-2d3d-no-333", "hybrid-2d3d-no-auxiliary",
         "hybrid-2d3d-no-pyramid", "unet-2d", "unet-anisotropic",
     } <= set(names())  # fmt: skip
+
+
+def test_every_architecture_but_the_plain_2d_part_has_a_recipe():
+    made = {Recipe.load(name).network.architecture for name in names()}
+    assert set(ARCHITECTURES) - made == {"hybrid-2d"}
+
+
+@pytest.mark.parametrize("name", [n for n in names() if n not in ("default", "demo")])
+def test_packaged_recipes_train(name):
+    """Two steps of a narrow network on patches as small as it takes: everything is reached and changes."""
+    recipe = Recipe.load(name).planned((40.0, 10.0, 10.0)).with_filters(2)
+    torch.manual_seed(1)
+    module = TrainingModule(recipe.build_network(3), recipe)
+    z, y, x = module.network.geometry.multiple
+    shape = (z if z > 1 else 2, max(32, y), max(32, 2 * x)) if name != "unet-2d-valid" else (1, 208, 208)
+    before = [p.detach().clone() for p in module.parameters()]
+    for step in range(2):
+        image = torch.randn(2, 1, *shape)
+        batch = Batch(image, (image[:, 0] > 0).to(torch.uint8) + (image[:, 0] > 1), torch.ones(2, *shape))
+        loss = module.training_step(batch, step)
+        assert torch.isfinite(loss)
+        module.optimizer.zero_grad()
+        loss.backward()
+        module.optimizer.step()
+    changed = [not torch.equal(a, b) for a, b in zip(before, module.parameters(), strict=True)]
+    assert sum(changed) >= 0.9 * len(changed)
+
+
+def test_a_network_that_plans_itself_is_planned_once():
+    recipe = Recipe.load("resenc-unet")
+    assert recipe.is_unplanned
+    planned = recipe.planned((40.0, 10.0, 10.0))
+    assert not planned.is_unplanned
+    assert planned.network.config["strides"] == [
+        [1, 1, 1],
+        [1, 2, 2],
+        [1, 2, 2],
+        [2, 2, 2],
+        [1, 2, 2],
+        [1, 2, 2],
+    ]
+    assert planned.planned((8.0, 8.0, 8.0)) == planned
+    assert Recipe.load("unet-3d").planned((8.0, 8.0, 8.0)) == Recipe.load("unet-3d")
 
 
 def test_overrides_are_typed():

@@ -73,7 +73,14 @@ def main() -> None:
 
 def run(arguments: list[str]) -> int:
     """Run one command and return its exit code."""
-    from densem.cli import datasets, doctor, modelling, quantization, studies  # noqa: F401  registers the commands
+    from densem.cli import (  # noqa: F401  registers the commands
+        datasets,
+        doctor,
+        modelling,
+        networks,
+        quantization,
+        studies,
+    )
 
     try:
         code = app(arguments, standalone_mode=False)

@@ -6,6 +6,8 @@
    fewer than `LIMIT` labels is found by bisection; then, with the exact one in y and x, that in z.
 3. Both together are checked; while they change too many labels, they grow by one step.
 
+A model that is run on fixed windows has no practical context: its plan stays as it is.
+
 An axis on which the tiles have no neighbours cannot be measured and keeps the exact context, and so does z
 for a network that is shown windows slab by slab: there the exact one costs no more than another.
 """
@@ -77,6 +79,8 @@ def report_context(
 ) -> ContextReport:
     """Measure the practical context and say what was found."""
     options = options or ContextOptions()
+    if model.tile.window is not None:
+        return ContextReport(model.tile, 0, 0.0, ())
     probe = _Probe.of(model, volume, options)
     exact = probe.exact
     plane = max(exact[1:])
@@ -86,11 +90,12 @@ def report_context(
         in_y_and_x = probe.context(exact[0], side)[1:]
     depth = exact[0]
     if probe.has_neighbours[0]:
-        depth = _smallest(0, exact[0], 1, lambda c: probe.holds((c, *exact[1:])))
+        depth = _smallest(0, exact[0], probe.multiple[0], lambda c: probe.holds((c, *exact[1:])))
     found = (depth, *in_y_and_x)
     while not probe.holds(found) and found != exact:
         found = triple(
-            min(c + s, e) for c, s, e in zip(found, (1, probe.step, probe.step), exact, strict=True)
+            min(c + s, e)
+            for c, s, e in zip(found, (probe.multiple[0], probe.step, probe.step), exact, strict=True)
         )
     tried = tuple(sorted(probe.shares.items()))
     plan = model.tile.model_copy(update={"practical": found})
@@ -116,7 +121,7 @@ class _Probe:
         multiple = labeller.tiling.multiple
         whole = round_up(volume.shape, multiple)
         core = triple(min(c, w) for c, w in zip(round_up(model.tile.core, multiple), whole, strict=True))
-        exact = round_up(model.tile.exact, multiple)
+        exact = round_up(model.tile.exact or (0, 0, 0), multiple)
         labeller = replace(labeller, tiling=Tiling(volume.shape, core, exact, multiple))
         cores = choose(labeller.tiling, options.voxels, options.seed)
         probe = cls(labeller, cores, [], {})
@@ -128,8 +133,12 @@ class _Probe:
         return self.labeller.tiling.context
 
     @property
+    def multiple(self) -> Triple:
+        return self.labeller.tiling.multiple
+
+    @property
     def step(self) -> int:
-        return math.lcm(STEP, *self.labeller.tiling.multiple[1:])
+        return math.lcm(STEP, *self.multiple[1:])
 
     @property
     def compared(self) -> int:

@@ -10,15 +10,17 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from densem.blocks import Box, Triple, triple
 from densem.errors import ConfigError, VoxelSizeError
 from densem.inference import fusion
+from densem.inference.fixed_windows import FixedWindows
 from densem.inference.fusion import Fusion
 from densem.inference.options import PredictOptions
 from densem.inference.runtime import Runtime
-from densem.inference.tiles import Demand, Tiling, round_up
+from densem.inference.tiles import Demand, Tiling, Window, round_up
 from densem.model import Ensemble, Model
 from densem.networks import streams as streamed
 from densem.schema import UNLABELLED
@@ -88,8 +90,21 @@ class Labeller:
         for core in cores:
             window = self.tiling.window(core)
             image = window.take(raw, reach)
-            if image.min() < image.max():
+            if image.min() == image.max():
+                continue
+            if isinstance(self.tiling, FixedWindows):
+                yield core.clip(self.volume.box), self._blended(self.tiling, core, raw, reach)
+            else:
                 yield from self.fusion.pieces(image, window, self.normalize)
+
+    def _blended(self, tiling: FixedWindows, core: Box, raw: np.ndarray, at: Box) -> Tensor:
+        """The core from all fixed windows that meet it; `raw` holds the voxels of the box `at`."""
+
+        def answers(part: Window) -> Iterator[tuple[Box, Tensor]]:
+            return self.fusion.pieces(part.take(raw, at), part, self.normalize)
+
+        with torch.inference_mode():
+            return tiling.blend(core, answers)
 
     def normalize(self, raw: np.ndarray) -> np.ndarray:
         """(grey value - mean) / spread of the volume, float32 (Z, Y, X)."""
@@ -139,23 +154,34 @@ def place(target: np.ndarray, box: Box, piece: Box, values: np.ndarray) -> None:
 def tiling_for(ensemble: Ensemble, shape: Triple, options: PredictOptions, box: Box | None = None) -> Tiling:
     """The tiles over a volume of this shape, or a box in it; a function of its arguments alone."""
     plan = ensemble.tile
+    if options.core is not None and min(options.core) < 1:
+        raise ConfigError(f"--core {_words(options.core)}: expected voxels, at least one in z, y and x")
+    multiple = triple(math.lcm(*(m.geometry.multiple[i] for m in ensemble.members)) for i in range(3))
+    if plan.window is not None and options.context == "practical":
+        return FixedWindows.over(shape, plan.window, multiple, options.core)
+    if plan.exact is None:
+        raise ConfigError(
+            f"--context {_words(options.context)}: model {ensemble.name!r} looks at its whole window, so "
+            f"that it has no context; it is run on windows of {_words(plan.window or ())}; leave it out"
+        )
     streams = all(streamed(m.network) for m in ensemble.members)
     if isinstance(options.context, tuple):
         context = options.context
         if min(context) < 0:
             raise ConfigError(f"--context {context}: expected voxels, none below zero")
     else:
-        context = plan.exact if options.context == "exact" else plan.context
+        context = plan.exact if options.context == "exact" else plan.context or plan.exact
         if streams:  # then that in z costs little, and a smaller one would cost no less
             context = (plan.exact[0], *context[1:])
-    multiple = triple(math.lcm(*(m.geometry.multiple[i] for m in ensemble.members)) for i in range(3))
     if options.core is not None:
-        if min(options.core) < 1:
-            given = " ".join(map(str, options.core))
-            raise ConfigError(f"--core {given}: expected voxels, at least one in z, y and x")
         core = round_up(options.core, multiple)
         return Tiling(shape, core, round_up(context, multiple), multiple)
     return Tiling.fit(plan, Demand(context, multiple, streams), shape, box)
+
+
+def _words(value: str | Iterable[int]) -> str:
+    """As on the command line."""
+    return value if isinstance(value, str) else " ".join(map(str, value))
 
 
 def same_size(ensemble: Ensemble, volume: Volume) -> bool:

@@ -221,7 +221,7 @@ def measure_here(probe: Probe) -> Measurement:
         threads=probe.threads,
         passes=passes * len(probe.ensemble.members),
         window_seconds=passes * sum(t.seconds * n for t, (_, n) in zip(timed, designs, strict=True)),
-        window_voxels=math.prod(probe.tiling.window(probe.core).shape),
+        window_voxels=probe.tiling.run_on(probe.core),
         timed=tuple(timed),
         process_bytes=before,
         peak_bytes=peak,

@@ -82,6 +82,11 @@ class OpenVinoNetwork:
     def __init__(self, network: nn.Module, precision: str, int8: Int8Form | None = None) -> None:
         geometry = network.geometry
         assert isinstance(geometry, Geometry)
+        if not getattr(network, "traceable", True):
+            raise ConfigError(
+                f"--runtime openvino: {type(network).__name__} does what depends on the size of a window, "
+                "which no graph holds; give --runtime torch"
+            )
         self.geometry = geometry
         self.streams = streams(network)
         self._network = network
@@ -240,8 +245,9 @@ def graph_of(network: nn.Module, geometry: Geometry) -> Any:
 
     folded = networks.fold_normalization(copy.deepcopy(network).cpu()).eval().float().requires_grad_(False)
     crops = streams(network)
-    y, x = geometry.multiple[1:]
-    example = (torch.zeros(1, 1, 3, 4 * y, 4 * x), *([torch.tensor([y, y, x, x])] if crops else []))
+    z, y, x = geometry.multiple
+    shown = torch.zeros(1, 1, 2 * z if z > 1 else 3, 4 * y, 4 * x)
+    example = (shown, *([torch.tensor([y, y, x, x])] if crops else []))
     with _CONVERTING, torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the tracer, about sizes that are compared, and about its age
         module = (_Cropped if crops else _Semantic)(folded)

@@ -19,6 +19,7 @@ from densem.blocks import Grid, Journal, Triple, triple
 from densem.errors import ConfigError, ResourceError
 from densem.inference.cards import cards_of
 from densem.inference.contest import WORTH, Contest, Verdict
+from densem.inference.fixed_windows import FixedWindows
 from densem.inference.fusion import Fusion
 from densem.inference.int8_form import Int8Form
 from densem.inference.labeller import Labeller
@@ -112,7 +113,9 @@ class Prepared:
         known = (None if options.overwrite else self.journal.plan()) or {}
         if known.get("backend") in get_args(Backend):
             return known["backend"], None
-        if self.region.box.size < WORTH:
+        small = self.region.box.size < WORTH
+        traced = all(getattr(m.network, "traceable", True) for m in self.ensemble.members)
+        if small or not traced or not self.labeller.fusion.streams:
             return "torch", None
         runtime = (options.device, options.precision)
         share = self.region.box.size / self.labeller.volume.box.size
@@ -140,6 +143,7 @@ class Prepared:
             "intensity": [self.labeller.intensity.mean, self.labeller.intensity.std],
             "core": list(tiling.core),
             "context": list(tiling.context),
+            **({"windows": list(tiling.side)} if isinstance(tiling, FixedWindows) else {}),
             **runtime,
             **self._int8(str(runtime["backend"])),
             **({"threads": self.threads} if on_cpu else {}),

@@ -145,6 +145,10 @@ class Tiling:
         reads = [sum(axis.windows(c)) for axis, c in zip(axes, self.core, strict=True)]
         return math.prod(reads) / max(1, math.prod(self.shape))
 
+    def run_on(self, core: Box) -> int:
+        """Voxels the network is run on for a core."""
+        return math.prod(self.window(core).shape)
+
     def cores(self, box: Box) -> Iterator[Box]:
         """The anchored cores that meet `box`, in C order."""
         return self.grid.within(box)

@@ -4,6 +4,7 @@ from densem.networks.architectures import ARCHITECTURES, Architecture, build, mf
 from densem.networks.geometry import Geometry
 from densem.networks.hybrid import Hybrid2D3D, HybridConfig
 from densem.networks.normalization import fold_normalization, reestimate_normalization
+from densem.networks.published import load_published
 from densem.networks.streaming import streams
 from densem.networks.unet import AnisotropicUNet, AnisotropicUNetConfig, UNet2D, UNet2DConfig
 
@@ -19,6 +20,7 @@ __all__ = [
     "UNet2DConfig",
     "build",
     "fold_normalization",
+    "load_published",
     "mflop_per_voxel",
     "parameters",
     "reestimate_normalization",

@@ -201,23 +201,37 @@ class BatchNormalization(nn.BatchNorm2d):
     """Batch normalisation of (N, C, Z, Y, X); statistics are float32 under autocast as well."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """The same shape and dtype."""
+        """The same shape and dtype. One value a channel has no spread: then it is as in prediction."""
+        if self.training and x.numel() == x.shape[1]:
+            known = (self.running_mean, self.running_var, self.weight, self.bias)
+            return F.batch_norm(x, *known, training=False, eps=self.eps)
         return volumes(super().forward(slices(x)), x.shape[0])
 
 
 class Convolution(nn.Module):
-    """Convolution, normalisation if any, ReLU: the unit the networks are built of."""
+    """Convolution, normalisation if any, ReLU: the unit the networks are built of.
 
-    def __init__(self, c_in: int, c_out: int, kernel: Kernel, normalization: Normalization) -> None:
+    Attributes:
+        slope: of the rectifier for values below zero; 0: a ReLU.
+    """
+
+    slope: float | None = 0.0
+
+    def __init__(
+        self, c_in: int, c_out: int, kernel: Kernel, normalization: Normalization, slope: float = 0.0
+    ) -> None:
         super().__init__()
         self.convolution = convolution(c_in, c_out, kernel, bias=normalization == "none")
         self.normalization = BatchNormalization(c_out) if normalization == "batch" else None
+        self.slope = slope
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, c, Z, Y, X) to (N, f, Z, Y, X) >= 0."""
+        """(N, c, Z, Y, X) to (N, f, Z, Y, X)."""
         x = self.convolution(x)
         if self.normalization is not None:
             x = self.normalization(x)
+        if self.slope:
+            return F.leaky_relu(x, self.slope)
         # In place only for prediction: autograd copies a view that is changed, and what comes is one.
         return F.relu(x) if torch.is_grad_enabled() else F.relu_(x)
 
@@ -229,10 +243,31 @@ def convolution(c_in: int, c_out: int, kernel: Kernel, *, bias: bool = True) -> 
     return PlanarConvolution(c_in, c_out, 3 if kernel == "1x3x3" else 1, bias=bias)
 
 
-def block(widths: list[int], kernels: list[Kernel], normalization: Normalization) -> nn.Sequential:
-    """Convolutions in a row; `widths` begins with the channels that come in."""
+def block(
+    widths: list[int],
+    kernels: list[Kernel],
+    normalization: Normalization,
+    *,
+    slope: float = 0.0,
+    once: bool = False,
+) -> nn.Sequential:
+    """Convolutions in a row.
+
+    Args:
+        widths: channels, beginning with those that come in.
+        kernels: of each convolution.
+        normalization: of each convolution.
+        slope: of the rectifiers for values below zero.
+        once: normalise after the last one alone.
+    """
     pairs = zip(widths, widths[1:], kernels, strict=False)
-    return nn.Sequential(*(Convolution(a, b, kernel, normalization) for a, b, kernel in pairs))
+    last = len(kernels) - 1
+    return nn.Sequential(
+        *(
+            Convolution(a, b, kernel, "none" if once and i < last else normalization, slope)
+            for i, (a, b, kernel) in enumerate(pairs)
+        )
+    )
 
 
 def in_turn(block: nn.Module, x: Tensor) -> Tensor:
@@ -246,7 +281,7 @@ def initialize(network: nn.Module) -> None:
     """He's initialisation of what is followed by a ReLU, Glorot's variance for the rest; biases zero."""
     rectified = {id(m.convolution) for m in network.modules() if isinstance(m, Convolution)}
     for m in network.modules():
-        if isinstance(m, UpSampling):
+        if isinstance(m, nn.ConvTranspose2d | nn.ConvTranspose3d):
             nn.init.normal_(m.weight, std=m.in_channels**-0.5)  # stride = kernel: an output has c_in inputs
         elif isinstance(m, nn.Conv2d | nn.Conv3d):
             kind: Literal["relu", "linear"] = "relu" if id(m) in rectified else "linear"

@@ -21,6 +21,7 @@ it says so by an attribute `streams`.
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 from collections.abc import Iterable, Iterator, Sequence
 from contextvars import ContextVar
@@ -204,6 +205,16 @@ def streams(network: nn.Module) -> bool:
 def stream() -> Stream | None:
     """The stream whose slab the network of this thread is given; None: it is given whole windows."""
     return _active.get()
+
+
+@contextlib.contextmanager
+def unseen() -> Iterator[None]:
+    """What is called within is given whole windows: for layers that never mix slices."""
+    token = _active.set(None)
+    try:
+        yield
+    finally:
+        _active.reset(token)
 
 
 def _zero(x: Tensor) -> list[Tensor]:

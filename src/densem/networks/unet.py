@@ -9,10 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
+import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from densem.errors import ShapeError
+from densem.networks.field import Field as SeenField
+from densem.networks.field import Sight
 from densem.networks.geometry import Geometry, Kernel, Reach
 from densem.networks.layers import (
     Cut,
@@ -27,6 +30,7 @@ from densem.networks.layers import (
     initialize,
     pool,
 )
+from densem.networks.streaming import unseen
 
 Padding = Literal["same", "valid"]
 
@@ -45,7 +49,11 @@ class AnisotropicUNetConfig(BaseModel):
         description="kernel of the convolutions at each scale, finest first; a pool between scales",
     )
     convs_per_block: int = Field(default=2, ge=1, description="convolutions of a block")
+    slope: float = Field(default=0.0, ge=0, lt=1, description="of the ReLU for values below zero")
     normalization: Normalization = Field(default="batch", description="before each ReLU")
+    normalize_once: bool = Field(
+        default=False, description="normalise after the last convolution of a block alone"
+    )
 
 
 class UNet2DConfig(BaseModel):
@@ -75,7 +83,9 @@ class AnisotropicUNet(nn.Module):
         self.config = config
         kernels = [[k] * config.convs_per_block for k in config.kernels]
         self.geometry = _geometry(kernels)
-        self.body = _PlainUNet(config.filters, kernels, config.normalization)
+        self.body = _PlainUNet(
+            config.filters, kernels, config.normalization, slope=config.slope, once=config.normalize_once
+        )
         self.head = PlanarConvolution(config.filters, config.n_classes, 1)
         self.to_core = Cut(_margin(kernels, 0), 0)
         initialize(self)
@@ -163,18 +173,110 @@ class UNet2D(nn.Module):
         return n
 
 
+class UNet2DValid(nn.Module):
+    """The U-Net of Ronneberger et al. (2015) as published: its convolutions do not pad.
+
+    In training a patch gives labels for its middle alone: of 576 voxels a side, 572 are seen, 388 labelled.
+    In prediction the input is mirrored around itself, as the paper does at the borders of an image, and the
+    output is as large as the input; with its context read, none of that reaches the core of a tile.
+
+    Attributes:
+        config: what it was made of.
+        geometry: accepted sizes and context.
+        streams: it can be shown a window slab by slab.
+        traceable: what is mirrored depends on the size, which a graph taken down of it would not know.
+    """
+
+    streams = True
+    traceable = False
+
+    def __init__(self, config: UNet2DConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.inner = UNet2D(config, "valid")
+        self.side = 2**config.depth
+        self.lost, self.phase = self._losses()
+        self.geometry = self._geometry()
+        self.to_core = Cut(None, 0)
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        """Logits of every class.
+
+        Args:
+            x: float (N, 1, Z, Y, X), normalised grey values; sizes as `geometry` accepts them.
+
+        Returns:
+            `semantic`: float (N, n_classes, Z, Y, X); while training for the middle in y and x alone.
+        """
+        check(self.geometry, x)
+        if self.training:
+            spare = (-self.phase) % self.side  # sides that go through leave `phase` over their multiple
+            y0, x0 = spare // 2, spare // 2
+            y1, x1 = (n - (spare - spare // 2) for n in x.shape[3:])
+            outputs: dict[str, Tensor] = self.inner(x[..., y0:y1, x0:x1])
+            return outputs
+        height, width = x.shape[3:]
+        with unseen():  # slices are independent: a slab is a whole window to the layers inside
+            logits = self.inner(self._mirrored(x))["semantic"][..., :height, :width]
+        return {"semantic": self.to_core(logits)}
+
+    def _mirrored(self, x: Tensor) -> Tensor:
+        """With as many mirrored voxels around as are lost, and up to the next size that goes through."""
+        before = self.lost // 2
+        for axis in (3, 4):
+            n = x.shape[axis]
+            whole = n + self.lost
+            whole += (self.phase - whole) % self.side
+            places = torch.arange(-before, whole - before, device=x.device)
+            period = max(1, 2 * (n - 1))
+            folded = places % period
+            x = x.index_select(axis, torch.minimum(folded, period - folded).clamp(max=n - 1))
+        return channels_last(x)
+
+    def _losses(self) -> tuple[int, int]:
+        """Voxels of a side that the output lacks, and what sides that go through leave over the multiple."""
+        side = 32 * self.side
+        while True:
+            try:
+                return side - self.inner.output_shape((1, side, side))[1], side % self.side
+            except ShapeError:
+                side += 1
+
+    def _geometry(self) -> Geometry:
+        """Follows the unpadded layers; skip connections are cut in the middle."""
+        side = 32 * self.side + self.phase
+        sight = Sight().shift(-(self.lost // 2)).convolve(5, before=0)
+        size, found = side - 4, []
+        for _ in range(self.config.depth):
+            found.append((sight, size))
+            size = size // 2 - 4
+            sight = sight.convolve(2, 2, before=0).convolve(5, before=0)
+        for skip, large in reversed(found):
+            size *= 2
+            sight = sight.up(2).join(skip.shift((large - size) // 2)).convolve(5, before=0)
+            size -= 4
+        return SeenField((Sight(), sight, sight)).geometry((1, self.side, self.side))
+
+
 class _PlainUNet(nn.Module):
     """The encoder-decoder both share; unpadded convolutions crop the skip connections."""
 
     def __init__(
-        self, filters: int, kernels: Sequence[Sequence[Kernel]], normalization: Normalization
+        self,
+        filters: int,
+        kernels: Sequence[Sequence[Kernel]],
+        normalization: Normalization,
+        *,
+        slope: float = 0.0,
+        once: bool = False,
     ) -> None:
         super().__init__()
         widths = [filters * 2**s for s in range(len(kernels))]
 
         def made(c_in: int, scale: int) -> nn.Sequential:
             row = list(kernels[scale])
-            return block([c_in, *[widths[scale]] * len(row)], row, normalization)
+            widest = [c_in, *[widths[scale]] * len(row)]
+            return block(widest, row, normalization, slope=slope, once=once)
 
         self.down = nn.ModuleList(made(c, s) for s, c in enumerate([1, *widths[:-1]]))
         self.up = nn.ModuleList(UpSampling(2 * w, w, bias=True) for w in widths[:-1])

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from densem.errors import DensemError, NotFoundError
 from densem.study.study import Study
 from densem.volumes import Volume
+
+if TYPE_CHECKING:
+    from densem.model import Model
 
 
 def describe(path: Path, dataset: str | None = None) -> dict[str, Any]:
@@ -41,9 +44,17 @@ def describe_model(folder: Path) -> dict[str, Any]:
         "voxel size nm": list(model.voxel_size_nm),
         "classes": list(model.schema.names),
         "tile": list(model.tile.core),
-        "context": {"practical": model.tile.practical, "exact": model.tile.exact},
+        **_seen(model),
         **{f"training {k}": v for k, v in model.training.items() if not isinstance(v, dict | list)},
     }
+
+
+def _seen(model: Model) -> dict[str, Any]:
+    """Context of the tiles, or the fixed windows."""
+    plan = model.tile
+    if plan.window is not None:
+        return {"fixed windows": list(plan.window)}
+    return {"context": {"practical": plan.practical, "exact": plan.exact}}
 
 
 def describe_study(study: Study) -> dict[str, Any]:

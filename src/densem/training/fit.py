@@ -22,7 +22,7 @@ import torch
 from lightning.fabric.plugins.environments import LightningEnvironment  # type: ignore[attr-defined]
 from torch import nn
 
-from densem import __version__
+from densem import __version__, networks
 from densem.errors import CollapseError, ConfigError, VoxelSizeError
 from densem.model import Model, TilePlan
 from densem.networks.hardware import keep_memory
@@ -102,7 +102,8 @@ def train(
         IntegrityError: if the run in the folder was started with something else.
     """
     _check_voxel_sizes(volumes)
-    _check_patches(recipe)
+    _check_patches(recipe.planned(volumes[0].image.voxel_size_nm), volumes)
+    _check_weights(recipe)
     asked = run_folder.identity(recipe, volumes, schema, seed, max_time)
     if not resume:
         run_folder.clear(folder)
@@ -157,6 +158,7 @@ class _Run:
         )
         started = time.monotonic()
         if not begun:
+            recipe = recipe.planned(job.volumes[0].image.voxel_size_nm)
             sampler = PatchSampler(recipe.patches, data, job.seed, recipe.augmentation)
             recipe = width.decide(recipe, sampler, job.max_time, runtime)
             run_folder.begin(job.folder, job.asked, recipe)
@@ -295,6 +297,9 @@ class _Run:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.state.seed)
             network = self.recipe.build_network(len(self.data.schema))
+        if self.recipe.network.weights:
+            count = networks.load_published(network, self.recipe.network.weights)
+            log.info("%d tensors of published weights from %s", count, self.recipe.network.weights)
         runtime = self.around.runtime
         return TrainingModule(network.to(runtime.device), self.recipe, runtime.dtype)
 
@@ -310,7 +315,7 @@ class _Run:
             architecture=self.recipe.network.architecture,
             schema=self.job.schema,
             voxel_size_nm=voxel_size,
-            tile=TilePlan.default(geometry, voxel_size),
+            tile=TilePlan.default(geometry, voxel_size, self.recipe.largest_patch),
             fingerprint=tuple(v.intensity for v in self.job.volumes),
             training=summary,
             name=self.job.name,
@@ -356,7 +361,7 @@ class _Run:
         self.around.metrics.close()
 
 
-def _check_patches(recipe: Recipe) -> None:
+def _check_patches(recipe: Recipe, volumes: Sequence[LabelledVolume]) -> None:
     """Refuse patches the network cannot take; its width does not matter for that."""
     with torch.device("meta"):
         geometry = recipe.with_filters(1).build_network(2).geometry
@@ -366,6 +371,20 @@ def _check_patches(recipe: Recipe) -> None:
                 f"patches.shapes: expected sides (z, y, x) that are multiples of {geometry.multiple}, "
                 f"as {recipe.network.architecture} needs, found {shape}"
             )
+        for volume in volumes:
+            depth = volume.image.shape[0]
+            if depth < shape[0] and depth % geometry.multiple[0]:
+                raise ConfigError(
+                    f"patches.shapes: patches of {shape} are cut to the {depth} slices of {volume.name}, "
+                    f"and {recipe.network.architecture} needs a multiple of {geometry.multiple[0]}; set a "
+                    "smaller z"
+                )
+
+
+def _check_weights(recipe: Recipe) -> None:
+    """Refuse published weights that do not fit before anything is begun."""
+    if recipe.network.weights and not recipe.is_auto and not recipe.is_unplanned:
+        networks.load_published(recipe.build_network(2), recipe.network.weights)
 
 
 def _check_voxel_sizes(volumes: Sequence[LabelledVolume]) -> None:

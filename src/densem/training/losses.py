@@ -45,8 +45,21 @@ def cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
     return (voxelwise * counted).sum() / counted.sum().clamp_min(torch.finfo(torch.float32).tiny)
 
 
+def middle(batch: Batch, outputs: Tensor) -> Batch:
+    """The part of a batch that outputs (N, C, Z, Y, X) answer for."""
+    inner = tuple(
+        slice((n - m) // 2, (n - m) // 2 + m)
+        for n, m in zip(batch.labels.shape[1:], outputs.shape[2:], strict=True)
+    )
+    return Batch(batch.image, batch.labels[:, *inner], batch.weights[:, *inner])
+
+
 def loss_of(outputs: dict[str, Tensor], batch: Batch, auxiliary: float) -> Tensor:
-    """Loss of the semantic head plus `auxiliary` times that of the auxiliary (2D) head, if there is one."""
+    """Loss of the semantic head plus `auxiliary` times that of the auxiliary (2D) head, if there is one.
+
+    Outputs that are smaller than the patch, of a network that does not pad, are those of its middle.
+    """
+    batch = middle(batch, outputs["semantic"])
     loss = cross_entropy(outputs["semantic"], batch.labels, batch.weights)
     if auxiliary and "auxiliary" in outputs:
         loss = loss + auxiliary * cross_entropy(outputs["auxiliary"], batch.labels, batch.weights)

@@ -6,6 +6,7 @@ section knows is refused with the nearest key that exists.
 
 from __future__ import annotations
 
+import math
 import tomllib
 from collections.abc import Sequence
 from importlib import resources
@@ -17,6 +18,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from densem import networks
+from densem.blocks import Triple
 from densem.errors import ConfigError, NotFoundError, nearest
 from densem.sampling import Augmentation, ErrorWeights, Patches
 
@@ -33,7 +35,12 @@ class NetworkChoice(_Section):
 
     architecture: str = Field(default="hybrid-2d3d-333", description="name of an architecture")
     config: dict[str, Any] = Field(
-        default_factory=dict, description='entries of its config; filters may be "auto": see [auto]'
+        default_factory=dict,
+        description='entries of its config; filters may be "auto": see [auto]; so may strides of a network '
+        "that plans itself",
+    )
+    weights: str = Field(
+        default="", description="file of published weights for its ResNet (.pth, .safetensors); empty: none"
     )
 
 
@@ -154,7 +161,7 @@ class Recipe(_Section):
                 raise ConfigError(
                     f"{where}: network.config.{key} follows from the label schema; leave it out"
                 )
-        if not self.is_auto:
+        if not self.is_auto and not self.is_unplanned:
             with torch.device("meta"):
                 self.build_network(2)
 
@@ -166,6 +173,25 @@ class Recipe(_Section):
         """The same recipe with the width decided."""
         config = {**self.network.config, "filters": filters}
         return self.model_copy(update={"network": self.network.model_copy(update={"config": config})})
+
+    @property
+    def is_unplanned(self) -> bool:
+        """Whether the network is still to be planned from voxel size and patch."""
+        plans = networks.ARCHITECTURES[self.network.architecture].plan is not None
+        return plans and self.network.config.get("strides") == AUTO
+
+    def planned(self, voxel_size_nm: tuple[float, float, float]) -> Recipe:
+        """The same recipe with a network that plans itself planned, for voxels (z, y, x) of this size."""
+        plan = networks.ARCHITECTURES[self.network.architecture].plan
+        if plan is None or not self.is_unplanned:
+            return self
+        config = {**self.network.config, **plan(voxel_size_nm, self.largest_patch)}
+        return self.model_copy(update={"network": self.network.model_copy(update={"config": config})})
+
+    @property
+    def largest_patch(self) -> Triple:
+        """The patch shape (z, y, x) with most voxels."""
+        return max(self.patches.shapes, key=math.prod)
 
     @property
     def is_auto(self) -> bool:
