@@ -77,7 +77,7 @@ def test_a_plain_patch_is_a_box_of_the_volume():
     ids = ids_of()
     drawn = sampler([volume(ids)])
     for i in range(20):
-        image, labels, weights = drawn.sample(i)
+        image, labels, weights = drawn.sample(i)[:3]
         z, y, x = (int(image[0, 0, 0, 0]) // k % 1000 for k in (1_000_000, 1_000, 1))
         box = ids[z : z + 4, y : y + 16, x : x + 24]
         assert labels.shape == weights.shape == image.shape[1:] == (4, 16, 24)
@@ -99,7 +99,7 @@ def test_turned_patches_hold_the_voxels_of_a_box():
 def test_weights_are_class_weights_plus_floor_and_never_on_unlabelled_voxels():
     weights = ErrorWeights(balance="inverse", floor=0.25)
     drawn = sampler([volume(ids_of())], weights=weights)
-    _, labels, found = drawn.sample(0)
+    _, labels, found = drawn.sample(0)[:3]
     counts = np.array([s.index.counts for s in drawn.training_set.sources]).sum(axis=0)
     expected = (counts.min() / counts + 0.25)[np.minimum(labels, 2)]
     assert np.allclose(found, np.where(labels == 255, 0, expected), rtol=1e-5)
@@ -142,7 +142,7 @@ def test_a_batch_has_one_shape_although_depths_differ():
 
 def test_volumes_smaller_than_a_patch_in_plane_are_mirrored():
     ids = ids_of((5, 20, 12))
-    image, labels, _ = sampler([volume(ids)], Patches(shapes=((4, 32, 24),))).sample(1)
+    image, labels, _ = sampler([volume(ids)], Patches(shapes=((4, 32, 24),))).sample(1)[:3]
     y, x = image[0].astype(int) // 1_000 % 1_000, image[0].astype(int) % 1_000
     z = image[0].astype(int) // 1_000_000
     assert labels.shape == (4, 32, 24)

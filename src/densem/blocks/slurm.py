@@ -141,17 +141,14 @@ def slurm_client(settings: SlurmSettings, journal: Journal, blocks: int) -> Iter
     """
     for module in ("distributed", "dask_jobqueue"):
         require(module)
-    if shutil.which("sbatch") is None or shutil.which("squeue") is None:
-        raise ResourceError(
-            "--engine slurm: no sbatch and squeue here; run it on a login node of the cluster"
-        )
+    check_slurm()
     import dask
     from distributed import Client
 
     jobs = Jobs(journal)
     logging.getLogger("distributed").setLevel(logging.ERROR)
     with dask.config.set(_SETTINGS), _cluster(settings, jobs) as cluster:
-        _check(cluster.job_script())
+        try_job(cluster.job_script())
         wanted = max(1, min(settings.jobs, blocks))
         keeper = cluster.adapt(minimum_jobs=wanted, maximum_jobs=wanted, interval="2s")
         try:
@@ -191,7 +188,7 @@ class Jobs:
             os.fsync(handle.fileno())
 
     def queued(self) -> list[str]:
-        """Noted jobs that are still in the queue under this name and user.
+        """Noted jobs that are still in the queue under this name and user; an array is one job.
 
         Raises:
             ResourceError: if Slurm does not answer.
@@ -200,7 +197,7 @@ class Jobs:
         noted = set(path.read_text().split()) if path.is_file() else set()
         if not noted:
             return []
-        found = _call("squeue", "-h", f"--name={self.name}", f"--user={getpass.getuser()}", "-o", "%A")
+        found = _call("squeue", "-h", f"--name={self.name}", f"--user={getpass.getuser()}", "-o", "%F")
         return [job for job in found.split() if job in noted]
 
     def cancel(self) -> list[str]:
@@ -279,8 +276,39 @@ def _addresses(interface: str | None) -> dict[str, Any]:
     return {"host": host, "dashboard_address": f"{host}:0"}
 
 
-def _check(script: str) -> None:
-    """Let Slurm look at the job before any is submitted: a wrong partition would be tried for ever."""
+def check_slurm() -> None:
+    """Refuse machines without Slurm's commands.
+
+    Raises:
+        ResourceError: saying where to run it.
+    """
+    if shutil.which("sbatch") is None or shutil.which("squeue") is None:
+        raise ResourceError(
+            "--engine slurm: no sbatch and squeue here; run it on a login node of the cluster"
+        )
+
+
+def submit(script: str, jobs: Jobs) -> str:
+    """Submit a job script; its number, which is noted at once.
+
+    Args:
+        script: of the job, with its directives.
+        jobs: where it is noted.
+
+    Raises:
+        ResourceError: if Slurm refuses it.
+    """
+    job = _call("sbatch", "--parsable", given=script, hint="; correct slurm.toml").strip().partition(";")[0]
+    jobs.note(job)
+    return job
+
+
+def try_job(script: str) -> None:
+    """Let Slurm look at the job before any is submitted: a wrong partition would be tried for ever.
+
+    Raises:
+        ResourceError: if it would refuse it.
+    """
     _call("sbatch", "--test-only", given=script, hint="; correct slurm.toml")
 
 

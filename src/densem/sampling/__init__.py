@@ -5,6 +5,7 @@ from densem.sampling.error_weights import ErrorWeights, boundary_weights, class_
 from densem.sampling.label_index import LabelIndex
 from densem.sampling.normalization import normalize
 from densem.sampling.patches import LabelledVolume, Patches, PatchSampler, Sample, TrainingSet
+from densem.sampling.soft_targets import SoftTargets
 
 __all__ = [
     "NONE",
@@ -16,6 +17,7 @@ __all__ = [
     "Patches",
     "Piece",
     "Sample",
+    "SoftTargets",
     "TrainingSet",
     "boundary_weights",
     "class_weights",

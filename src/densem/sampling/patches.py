@@ -6,6 +6,7 @@
 3. The places its voxels come from (rotation, scale, elastic) say which box is read: real neighbours where
    the volume has them, mirrored ones beyond its ends in plane.
 4. Grey values are normalised by the volume's statistics and changed; labels become channels and weights.
+   Soft targets, where a volume has some, are moved along.
 """
 
 from __future__ import annotations
@@ -25,12 +26,14 @@ from densem.sampling.augmentation import NONE, Augmentation
 from densem.sampling.error_weights import ErrorWeights, class_weights, write_boundary_weights
 from densem.sampling.label_index import LabelIndex
 from densem.sampling.normalization import normalize
+from densem.sampling.soft_targets import SoftTargets
 from densem.schema import UNLABELLED, LabelSchema
 from densem.volumes import Intensity, Volume
 from densem.volumes.volume import Nanometres
 
 TRIES = 16
 STREAM_OF_STEPS, STREAM_OF_SAMPLES = 1, 2
+NO_SOFT = np.zeros(0, np.uint8)
 
 
 class Patches(BaseModel):
@@ -71,27 +74,35 @@ class Sample(NamedTuple):
     """A patch ready for training.
 
     image float32 (1, Z, Y, X), normalised; labels uint8 (Z, Y, X), class channels with 255 unlabelled;
-    weights float32 (Z, Y, X), 0 exactly where unlabelled.
+    weights float32 (Z, Y, X), 0 exactly where unlabelled; soft uint8 (C, Z, Y, X), class probabilities of a
+    teacher in 255ths, or (0,) in a training set without any.
     """
 
     image: np.ndarray
     labels: np.ndarray
     weights: np.ndarray
+    soft: np.ndarray = NO_SOFT
 
 
 @dataclass(frozen=True)
 class LabelledVolume:
-    """An image with labels on the same grid; unlabelled voxels are 255."""
+    """An image with labels on the same grid; unlabelled voxels are 255. With soft targets all may be."""
 
     image: Volume
     labels: Volume
     name: str
+    soft: SoftTargets | None = None
 
     def __post_init__(self) -> None:
         if self.image.shape != self.labels.shape:
             raise ShapeError(
                 f"{self.name}: image and labels must have one shape, found {self.image.shape} and "
                 f"{self.labels.shape} (z, y, x)"
+            )
+        if self.soft is not None and self.soft.classes.shape != self.image.shape:
+            raise ShapeError(
+                f"{self.name}: image and soft targets must have one shape, found {self.image.shape} and "
+                f"{self.soft.classes.shape} (z, y, x)"
             )
 
     @property
@@ -119,6 +130,7 @@ class Source:
     image: Any
     labels: Any
     boundary: Any = None
+    soft: SoftTargets | None = None
 
     @property
     def box(self) -> Box:
@@ -164,9 +176,10 @@ class TrainingSet:
             memory_gb: limit for all volumes held.
 
         Raises:
-            InputError: if nothing is labelled.
+            InputError: if nothing is labelled, or some volumes have soft targets and others have none.
         """
-        indices = [LabelIndex.scan(v.labels, schema, seed=0) for v in volumes]
+        indices = [_index(v, schema) for v in volumes]
+        _check_soft(volumes, schema)
         counts = np.sum([i.counts for i in indices], axis=0, initial=0)
         if not np.any(counts):
             names = ", ".join(v.name for v in volumes) or "none given"
@@ -179,6 +192,7 @@ class TrainingSet:
                 path = cache / f"boundary-{number}.zarr"
                 boundary = write_boundary_weights(volume.labels, schema, weights, counts, path)
             size = volume.image.box.size * (volume.image.dtype.itemsize + 1)
+            size += volume.soft.bytes_held if volume.soft is not None else 0
             held = size <= left
             left -= size if held else 0
             sources.append(_source(volume, index, boundary, held))
@@ -188,9 +202,32 @@ class TrainingSet:
 
 def _source(volume: LabelledVolume, index: LabelIndex, boundary: Any, held: bool) -> Source:
     if not held:
-        return Source(volume, index, volume.image.array, volume.labels.array, boundary)
+        return Source(volume, index, volume.image.array, volume.labels.array, boundary, volume.soft)
     kept = None if boundary is None else boundary[:]
-    return Source(volume, index, volume.image.read(), volume.labels.read(), kept)
+    soft = None if volume.soft is None else volume.soft.held()
+    return Source(volume, index, volume.image.read(), volume.labels.read(), kept, soft)
+
+
+def _index(volume: LabelledVolume, schema: LabelSchema) -> LabelIndex:
+    """Of the labels; of a volume without any, of what its teacher takes it for."""
+    found = LabelIndex.scan(volume.labels, schema, seed=0)
+    if found.labelled or volume.soft is None:
+        return found
+    return LabelIndex.scan(volume.soft.classes, schema, seed=0)
+
+
+def _check_soft(volumes: Sequence[LabelledVolume], schema: LabelSchema) -> None:
+    without = [v.name for v in volumes if v.soft is None]
+    if without and len(without) < len(volumes):
+        raise InputError(
+            f"training: all volumes need soft targets or none, but {', '.join(without)} has none"
+        )
+    for volume in volumes:
+        if volume.soft is not None and volume.soft.probabilities.shape[0] != len(schema):
+            raise InputError(
+                f"{volume.name}: expected soft targets of {len(schema)} classes ({', '.join(schema.names)}), "
+                f"found {volume.soft.probabilities.shape[0]}"
+            )
 
 
 @dataclass(frozen=True)
@@ -236,8 +273,8 @@ class PatchSampler:
         swapped = (shape[0], shape[2], shape[1]) if turn % 2 else shape
         draw = _Draw(source, shape, turn, changes.displacement(self.augmentation, swapped, rng))
         corner = self._corner(draw, rng)
-        image, labels, boundary = self._read(draw, corner)
-        return self._finish(draw, [image, labels, boundary], rng)
+        image, labels, boundary, soft = self._read(draw, corner)
+        return self._finish(draw, [image, labels, boundary], soft, rng)
 
     def shape_of_step(self, step: int) -> Triple:
         """Patch shape of a step, (z, y, x)."""
@@ -258,6 +295,8 @@ class PatchSampler:
             return self._corner_near_class(draw, rng)
         for _ in range(TRIES):
             corner = _anywhere(draw.source.box.shape, draw.read_shape, rng)
+            if draw.source.soft is not None:  # there is something to learn from everywhere
+                return corner
             box = _box(corner, draw.read_shape).clip(draw.source.box)
             labels = np.asarray(draw.source.labels[box.slices])
             if np.mean(labels != UNLABELLED) >= self.config.least_labelled:
@@ -278,7 +317,7 @@ class PatchSampler:
 
     # ---- what ---------------------------------------------------------------------------------
 
-    def _read(self, draw: _Draw, corner: Triple) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _read(self, draw: _Draw, corner: Triple) -> tuple[np.ndarray, ...]:
         source = draw.source
         wanted = _box(corner, draw.read_shape)
         if draw.places is not None:
@@ -289,23 +328,32 @@ class PatchSampler:
         boundary = np.zeros((0, 0, 0), np.float32)
         if source.boundary is not None:
             boundary = np.asarray(source.boundary[box.slices]).astype(np.float32)
+        soft = np.zeros((0, 0, 0), np.uint8)
+        if source.soft is not None:
+            soft = source.soft.read(box).reshape(
+                -1, *box.shape[1:]
+            )  # every channel's sections are moved alike
         shift = np.array(corner[1:]) - np.array(box.start[1:])
-        parts = [(image, "linear"), (labels, "nearest"), (boundary, "nearest")]
-        image, labels, boundary = (_take(a, draw, shift, kind) if a.size else a for a, kind in parts)
-        return image, labels, boundary
+        parts = [(image, "linear"), (labels, "nearest"), (boundary, "nearest"), (soft, "linear")]
+        return tuple(_take(a, draw, shift, kind) if a.size else a for a, kind in parts)
 
-    def _finish(self, draw: _Draw, arrays: list[np.ndarray], rng: np.random.Generator) -> Sample:
+    def _finish(
+        self, draw: _Draw, arrays: list[np.ndarray], soft: np.ndarray, rng: np.random.Generator
+    ) -> Sample:
         config = self.augmentation
-        moved = changes.shift_sections([a for a in arrays if a.size], config.shifted_section, rng)
+        channels = list(soft.reshape(-1, *arrays[0].shape)) if soft.size else []
+        present = [a for a in arrays if a.size]
+        moved = changes.shift_sections([*present, *channels], config.shifted_section, rng)
         moved[0] = changes.damage_sections(changes.change_grey(moved[0], config, rng), config, rng)
         flips = changes.draw_flips(config, rng)
         moved = [changes.turn_and_flip(a, draw.turn, flips) for a in moved]
         table = np.append(self.training_set.class_weights, np.zeros(256, np.float32))
         weights = table[moved[1]]
-        if len(moved) == 3:
+        if len(present) == 3:
             weights = weights * (1 + moved[2])
         weights[moved[1] == UNLABELLED] = 0
-        return Sample(moved[0][None], moved[1], weights)
+        told = np.stack(moved[len(present) :]) if channels else NO_SOFT
+        return Sample(moved[0][None], moved[1], weights, told)
 
 
 def _box(corner: Triple, shape: Triple) -> Box:

@@ -117,7 +117,7 @@ class _Asked:
 def _of_study(study: Study, volume: str, name: str | None, request: PredictRequest) -> _Asked:
     from densem.model import Ensemble
 
-    ensemble = Ensemble([_model(study, m) for m in request.models])
+    ensemble = Ensemble([load_model(study, m) for m in request.models])
     image = study.image(volume)
     name = check_name(name or f"{ensemble.name}-{volume}", "prediction")
     known = study.manifest.predictions.get(name)
@@ -140,13 +140,18 @@ def _of_file(
     from densem.model import Ensemble, Model
 
     home = Study.open(study) if study is not None else None
-    ensemble = Ensemble([_model(home, m) if home else Model.load(m) for m in request.models])
+    ensemble = Ensemble([load_model(home, m) if home else Model.load(m) for m in request.models])
     image: Volume = open_volume(path, voxel_size_nm=voxel_size_nm)
     target = output or path.with_name(f"{path.name.removesuffix('.zarr')}-{ensemble.name}")
     return _Asked(ensemble, image, target, _options(request, study))
 
 
-def _model(study: Study, word: str) -> Any:
+def load_model(study: Study, word: str) -> Any:
+    """A model of the study by name, or a model folder.
+
+    Raises:
+        NotFoundError: naming the nearest model there is.
+    """
     from densem.model import Model
 
     if word not in study.manifest.models and (Path(word) / "model.toml").is_file():

@@ -45,8 +45,45 @@ class Labelled:
     labels: Volume
 
 
-def parse_time(text: str | None) -> float | None:
-    """`90s`, `10m` or `2h` in seconds.
+@dataclass(frozen=True)
+class Material:
+    """What a model learns from and what it is validated on.
+
+    Attributes:
+        learn: labelled volumes of role train.
+        judge: labelled volumes of role eval, or what was held out of the others.
+        said: sentences for the user.
+    """
+
+    learn: list[Labelled]
+    judge: list[Labelled]
+    said: tuple[str, ...] = ()
+
+
+def gather(study: Study, volumes: tuple[str, ...] | None = None) -> Material:
+    """The labelled volumes of a study, for training and for validation; test volumes are not looked at.
+
+    Args:
+        study: whose they are.
+        volumes: names of those to learn from; all of role train without them.
+
+    Raises:
+        ConfigError: if there is nothing to learn from.
+        InputError: for a volume without labels, or voxel sizes that differ too much.
+    """
+    learn = [labelled(study, n) for n in _chosen(study, volumes)]
+    judge = [labelled(study, n) for n in study.names("eval") if n not in {v.name for v in learn}]
+    said: tuple[str, ...] = ()
+    if not judge:
+        learn, judge, sentence = hold_out(learn)
+        said = (sentence,)
+    _check_voxel_sizes(study.name, [*learn, *judge])
+    _warn_of_the_same_image(learn, judge)
+    return Material(learn, judge, said)
+
+
+def parse_time(text: str | None, where: str = "--max-time") -> float | None:
+    """`90s`, `10m` or `2h` in seconds; `where` is for the message.
 
     Raises:
         InputError: if it is anything else or not above zero.
@@ -56,7 +93,7 @@ def parse_time(text: str | None) -> float | None:
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh])", text.strip())
     seconds = float(match[1]) * {"s": 1, "m": 60, "h": 3600}[match[2]] if match else 0.0
     if seconds <= 0:
-        raise InputError(f"--max-time {text}: expected a time such as 90s, 10m or 2h")
+        raise InputError(f"{where} {text}: expected a time such as 90s, 10m or 2h")
     return seconds
 
 
@@ -73,13 +110,9 @@ def train_model(study: Study, request: TrainRequest) -> Iterator[str]:
     from densem.training import Recipe, train
 
     recipe = Recipe.load(request.recipe, request.overrides)
-    learn = [_labelled(study, n) for n in _chosen(study, request.volumes)]
-    judge = [_labelled(study, n) for n in study.names("eval") if n not in {v.name for v in learn}]
-    if not judge:
-        learn, judge, said = hold_out(learn)
-        yield said
-    _check_voxel_sizes(study.name, [*learn, *judge])
-    _warn_of_the_same_image(learn, judge)
+    material = gather(study, request.volumes)
+    learn, judge = material.learn, material.judge
+    yield from material.said
     yield f"Training {name} by recipe {request.recipe} on {_listed(learn)}; validating on {_listed(judge)}."
     validate = Validation(judge, study.schema)
     with claimed(study.run_folder(name), f"training {name}"):
@@ -92,13 +125,16 @@ def train_model(study: Study, request: TrainRequest) -> Iterator[str]:
             seed=request.seed,
             max_time=request.max_time,
             name=name,
-            measure=_Measure(judge),
+            measure=ContextMeasure(judge),
         )
     with locked(study.path) as manifest:
         result.model.save(study.model_folder(name), overwrite=True)  # left over from a kill right here
-        _keep_record(study, name)
+        keep_record(study.run_folder(name), study.model_folder(name))
         manifest.models[name] = ModelEntry(
-            id=result.model.id, recipe=request.recipe, trained_on=_ids(learn), evaluated_on=_ids(judge)
+            id=result.model.id,
+            recipe=request.recipe,
+            trained_on=volume_ids(learn),
+            evaluated_on=volume_ids(judge),
         )
     yield from _outcome(study, name, result)
 
@@ -130,18 +166,30 @@ def _chosen(study: Study, names: tuple[str, ...] | None) -> list[str]:
     return chosen
 
 
-def _labelled(study: Study, name: str) -> Labelled:
+def labelled(study: Study, name: str) -> Labelled:
+    """A volume with its labels.
+
+    Raises:
+        InputError: if it has none.
+    """
     labels = study.labels(name)
     if labels is None:
         raise InputError(
             f"study {study.name}: volume {name!r} has no labels to learn from or be judged by; "
             f"add them with  densem import {study.folder} {name} --labels FILE"
         )
-    image = study.image(name)
-    if image.intensity is None:  # a volume that is referred to and was not written by densem
-        record = {**image.attributes, "intensity": measure_intensity(image).to_dict()}
-        image = replace(image, attributes=record)
-    return Labelled(name, image, labels)
+    return Labelled(name, with_intensity(study.image(name)), labels)
+
+
+def with_intensity(image: Volume) -> Volume:
+    """An image with its grey-value statistics, measured where it has none.
+
+    Those that densem imports have; one that is referred to and was not written by densem has not.
+    """
+    if image.intensity is not None:
+        return image
+    record = {**image.attributes, "intensity": measure_intensity(image).to_dict()}
+    return replace(image, attributes=record)
 
 
 def _check_voxel_sizes(study: str, volumes: list[Labelled]) -> None:
@@ -166,11 +214,12 @@ def _warn_of_the_same_image(learn: list[Labelled], judge: list[Labelled]) -> Non
                 "eval volume will say how well the model fits what it has seen; import another part with "
                 "--role eval",
                 DensemWarning,
-                stacklevel=3,
+                stacklevel=4,
             )
 
 
-def _ids(volumes: list[Labelled]) -> dict[str, str]:
+def volume_ids(volumes: list[Labelled]) -> dict[str, str]:
+    """Volume name -> ids of image and labels."""
     return {v.name: f"{v.image.id} {v.labels.id}" for v in volumes}
 
 
@@ -178,14 +227,14 @@ def _listed(volumes: list[Labelled]) -> str:
     return ", ".join(f"{v.name} {'x'.join(map(str, v.image.shape))}" for v in volumes)
 
 
-def _keep_record(study: Study, name: str) -> None:
-    """Copy what should stay of the run into the model: recipe as run, metrics."""
+def keep_record(run: Path, model: Path) -> None:
+    """Copy what should stay of a training run into the model's folder: recipe as run, metrics."""
     import shutil
 
-    target = study.model_folder(name) / "training"
+    target = model / "training"
     target.mkdir(exist_ok=True)
     for file in ("recipe.toml", "metrics.jsonl"):
-        source = study.run_folder(name) / file
+        source = run / file
         if source.exists():
             shutil.copy2(source, target / file)
 
@@ -292,13 +341,14 @@ def probe_boxes(volume: Labelled, limit: int) -> list[Box]:
     return [labelled[i] for i in dict.fromkeys(round(float(p)) for p in places)]
 
 
-class _Measure:
+class ContextMeasure:
     """Measures the practical context of a trained model on the eval volume."""
 
     def __init__(self, volumes: list[Labelled]) -> None:
         self._image = max((v.image for v in volumes), key=lambda v: v.box.size)
 
     def __call__(self, model: Any) -> Any:
+        """The model's tile with its practical context."""
         from densem.inference import measure_context
 
         return measure_context(model, self._image)

@@ -1,6 +1,6 @@
 """From labelled volumes and a recipe to a model."""
 
-from densem.training.fit import TrainingResult, train
+from densem.training.fit import TrainingResult, settle, train
 from densem.training.recipe import Recipe
 
-__all__ = ["Recipe", "TrainingResult", "train"]
+__all__ = ["Recipe", "TrainingResult", "settle", "train"]

@@ -120,6 +120,50 @@ def train(
         return run.finish(measure)
 
 
+def settle(
+    recipe: Recipe,
+    volumes: Sequence[LabelledVolume],
+    schema: LabelSchema,
+    folder: Path,
+    *,
+    max_time: float,
+    validate: Validate | None = None,
+    seed: int = 0,
+) -> Recipe:
+    """Decide by measuring what a time budget allows, once for several runs that are to be alike.
+
+    Takes the first steps of a run and throws them away.
+
+    Args:
+        recipe: how the runs are to be trained.
+        volumes: on what; all of one voxel size.
+        schema: classes of their labels.
+        folder: to work in; its run, if any, is forgotten.
+        max_time: seconds for the steps, validations and final statistics of one run.
+        validate: as the runs will have it.
+        seed: of the steps that are measured.
+
+    Returns:
+        The recipe with width, patches, number of steps and of final patches written out: `train` with it and
+        without a time budget takes about that time.
+    """
+    _check_voxel_sizes(volumes)
+    _check_patches(recipe.planned(volumes[0].image.voxel_size_nm), volumes)
+    _check_weights(recipe)
+    run_folder.clear(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    asked = run_folder.identity(recipe, volumes, schema, seed, max_time)
+    job = _Job(asked, folder, tuple(volumes), schema, "measured", seed, max_time, validate, False)
+    keep_memory(times=0, limit=KEPT_BYTES)
+    with Interruption() as interruption, quiet_lightning():
+        run = _Run.prepare(job, recipe, begun=False, interruption=interruption)
+        try:
+            return run.settle(max_time)
+        finally:
+            run.close()
+            run_folder.clear(folder)
+
+
 @dataclass(frozen=True)
 class _Job:
     """What `train` was asked for."""
@@ -213,16 +257,21 @@ class _Run:
         elif state.step >= MEASURED_STEPS:
             timing = self._time_the_rest()
             state.plan = Plan.of_time(self.job.max_time, timing, schedule)
-            log.info(
-                "%d steps of %.2f s fit into %s", state.plan.steps, timing.step, duration(self.job.max_time)
-            )
-            if state.plan.steps <= MEASURED_STEPS + 1:
-                log.warning(
-                    "--max-time %s is too short to train anything: the measured steps alone took %s",
-                    duration(self.job.max_time),
-                    duration(timing.spent),
-                )
+            _say_plan(state.plan, timing, self.job.max_time)
             self.loop.save(self.module)
+
+    def settle(self, max_time: float) -> Recipe:
+        """The recipe with everything decided that the measured steps can decide."""
+        while self.state.step < MEASURED_STEPS:
+            trouble = self._fit(MEASURED_STEPS)
+            if trouble:
+                self._restart(trouble)
+        measured = self._time_the_rest()
+        timing = replace(measured, spent=MEASURED_STEPS * measured.step)  # the runs measure nothing
+        plan = Plan.of_time(max_time, timing, self.recipe.schedule)
+        _say_plan(plan, timing, max_time)
+        decided = {"steps": plan.steps, "final_patches": plan.final_patches}
+        return self.recipe.model_copy(update={"schedule": self.recipe.schedule.model_copy(update=decided)})
 
     def _fit(self, until: int) -> str:
         """Steps up to `until`; the reason if the attempt has to be given up."""
@@ -301,7 +350,8 @@ class _Run:
             count = networks.load_published(network, self.recipe.network.weights)
             log.info("%d tensors of published weights from %s", count, self.recipe.network.weights)
         runtime = self.around.runtime
-        return TrainingModule(network.to(runtime.device), self.recipe, runtime.dtype)
+        weights = torch.from_numpy(self.data.class_weights)
+        return TrainingModule(network.to(runtime.device), self.recipe, runtime.dtype, weights)
 
     def _validate(self, network: nn.Module) -> dict[str, Any]:
         assert self.job.validate is not None
@@ -359,6 +409,16 @@ class _Run:
         """Write out the metrics and leave the terminal as it was."""
         self.around.progress.close()
         self.around.metrics.close()
+
+
+def _say_plan(plan: Plan, timing: Timing, max_time: float) -> None:
+    log.info("%d steps of %.2f s fit into %s", plan.steps, timing.step, duration(max_time))
+    if plan.steps <= MEASURED_STEPS + 1:
+        log.warning(
+            "--max-time %s is too short to train anything: the measured steps alone took %s",
+            duration(max_time),
+            duration(timing.spent),
+        )
 
 
 def _check_patches(recipe: Recipe, volumes: Sequence[LabelledVolume]) -> None:

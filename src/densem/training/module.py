@@ -40,8 +40,15 @@ def make_optimizer(network: nn.Module, config: Optimizer, dtype: torch.dtype) ->
 class TrainingModule(lightning.LightningModule):
     """One network in training, with its averaged weights."""
 
-    def __init__(self, network: nn.Module, recipe: Recipe, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        recipe: Recipe,
+        dtype: torch.dtype = torch.float32,
+        class_weights: Tensor | None = None,
+    ) -> None:
         super().__init__()
+        self.class_weights = class_weights
         self.network = network
         self.recipe = recipe
         self.averaged = AveragedWeights(network, recipe.schedule.ema)
@@ -49,7 +56,10 @@ class TrainingModule(lightning.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of one batch."""
-        return loss_of(self.network(batch.image), batch, self.recipe.loss.auxiliary)
+        config = self.recipe.loss
+        weights = None if self.class_weights is None else self.class_weights.to(batch.image.device)
+        outputs = self.network(batch.image)
+        return loss_of(outputs, batch, config.auxiliary, config.soft, config.temperature, weights)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """The one optimiser, kept when training goes on in another Trainer."""

@@ -58,9 +58,17 @@ class Auto(_Section):
 
 
 class Loss(ErrorWeights):
-    """What is minimised: weighted cross-entropy."""
+    """What is minimised: weighted cross-entropy, and with soft targets the divergence from these."""
 
     auxiliary: float = Field(default=0.33, ge=0, description="share of the loss of the 2D head")
+    soft: float = Field(
+        default=0.7, ge=0, le=1, description="share of the soft targets in a distillation; else unused"
+    )
+    temperature: float = Field(
+        default=1.0,
+        gt=0,
+        description="softens both sides in a distillation; above 1, small probabilities count",
+    )
 
 
 class Optimizer(_Section):

@@ -31,7 +31,14 @@ def identity(
         "recipe": recipe.model_dump(mode="json"),
         "seed": seed,
         "max_time": max_time,
-        "volumes": {v.name: {"image": v.image.id, "labels": v.labels.id} for v in volumes},
+        "volumes": {
+            v.name: {
+                "image": v.image.id,
+                "labels": v.labels.id,
+                **({"soft targets": v.soft.id} if v.soft is not None else {}),
+            }
+            for v in volumes
+        },
         "schema": schema.to_table(),
     }
 
