@@ -74,6 +74,7 @@ def main() -> None:
 def run(arguments: list[str]) -> int:
     """Run one command and return its exit code."""
     from densem.cli import (  # noqa: F401  registers the commands
+        benchmark,
         datasets,
         doctor,
         modelling,

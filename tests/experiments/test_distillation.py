@@ -1,0 +1,98 @@
+import numpy as np
+import pytest
+
+from densem.errors import ConfigError, InputError
+from densem.experiments.benchmark import BenchmarkRequest, do, pending, plan, run_all
+from densem.model import Ensemble, Model
+from densem.study import Study
+from densem.study.distillation import DistilRequest, distil, taught, unlabelled
+from densem.study.training import labelled
+
+PUPIL = """
+[[rows]]
+slug = "pupil"
+title = "Distilled"
+kind = "distilled"
+of = "pair"
+soft = 0.8
+temperature = 2.0
+"""
+
+
+@pytest.fixture
+def with_pupil(study, suite_file, monkeypatch):
+    """A finished benchmark with a pupil, its volumes and the names of what taught it."""
+    from densem.experiments import distillation
+    from densem.study.manifest import locked
+
+    with locked(study.path) as manifest:
+        extra = manifest.volumes["test"].model_copy(update={"role": "unlabelled"})
+        manifest.volumes["more"] = extra.model_copy(
+            update={"image": manifest.volumes["eval"].image, "semantic": None}
+        )
+    suite_file.write_text(suite_file.read_text() + PUPIL)
+    setting = plan(study, BenchmarkRequest(str(suite_file)))
+    setting.write()
+    seen = []
+    real = distillation.train
+    monkeypatch.setattr(distillation, "train", lambda *w, **o: (seen.extend(w[1]), real(*w, **o))[1])
+    run_all(setting, pending(setting, ("pupil",)), do, lambda line: None)
+    return setting, seen
+
+
+def test_a_distilled_row(with_pupil):
+    setting, seen = with_pupil
+    record = setting.record(setting.run("pupil/s1"))
+    assert record.done, record.error
+    ensemble, member = setting.record(setting.run("pair")), setting.record(setting.run("mixed/s1"))
+    assert record.members == ensemble.members
+    assert record.network.parameters == member.network.parameters == ensemble.network.parameters / 2
+    place = setting.place(setting.run("pupil/s1"))
+    loss = Model.load(place / "model").training["recipe"]["loss"]
+    assert (loss["soft"], loss["temperature"]) == (0.8, 2.0)
+    assert {v.name for v in seen} == {"train", "more"}
+    assert all(
+        v.soft.id.split()[0]
+        == Ensemble([Model.load(setting.place(setting.run(m)) / "model") for m in record.members]).id
+        for v in seen
+    )
+    more = next(v for v in seen if v.name == "more")
+    assert (more.labels.read() == 255).all()
+    assert not (place / "targets").exists()
+    assert setting.record(setting.run("pupil/s1")).results.keys() == {"eval", "test"}
+    _targets_are_the_mean(setting, record, place)
+    _on_the_command_line(setting, record)
+
+
+def _targets_are_the_mean(setting, record, place):
+    """What the pupil is taught is the mean of the members' probabilities."""
+    from densem.inference import PredictOptions, predict_box
+
+    members = [Model.load(setting.place(setting.run(m)) / "model") for m in record.members]
+    one = labelled(setting.study, "train")
+    found = taught(Ensemble(members), [one], place / "again")[0].soft.held().probabilities
+    each = [predict_box(m, one.image, None, PredictOptions(runtime="torch")) for m in members]
+    assert np.abs(found / 255 - np.mean(each, axis=0)).max() < 0.02
+    assert np.array_equal(found.argmax(0), found.argmax(0))
+
+
+def _on_the_command_line(setting, record):
+    folders = tuple(str(setting.place(setting.run(m)) / "model") for m in record.members)
+    study = Study.open(setting.study.folder)
+    lines = list(distil(study, DistilRequest(ensemble=folders, unlabelled=("more",))))
+    assert lines[0] == "The ensemble of 2 labels train, more."
+    assert study.manifest.models["distilled-1"].trained_on.keys() == {"train", "more"}
+    assert study.model("distilled-1").training["steps"] == 6
+    assert not (study.run_folder("distilled-1") / "targets").exists()
+
+
+def test_what_must_not_teach(study):
+    with pytest.raises(
+        ConfigError,
+        match=r"volume 'test' has role test: a network that has seen it could no longer be judged",
+    ):
+        unlabelled(study, "test")
+    with pytest.raises(ConfigError, match="give --ensemble MODEL, repeated for every member"):
+        list(distil(study, DistilRequest(ensemble=())))
+    with pytest.raises(InputError, match="--set changes a recipe: give --recipe with it"):
+        list(distil(study, DistilRequest(ensemble=("x",), overrides=("a=b",))))
