@@ -11,7 +11,6 @@ from densem.cli.app import app
 from densem.cli.modelling import MaxTime
 from densem.cli.studies import StudyFolder
 from densem.errors import ConfigError, InputError, nearest
-from densem.study.manifest import claimed
 
 if TYPE_CHECKING:
     from densem.experiments.setting import Run, Setting
@@ -55,6 +54,7 @@ def benchmark(
     from densem.experiments.benchmark import BenchmarkRequest, pending, plan
     from densem.experiments.setting import Setting
     from densem.study import Study
+    from densem.study.manifest import claimed
 
     if engine not in ENGINES:
         raise ConfigError(f"--engine {engine}: expected local or slurm.{nearest(engine, ENGINES)}")
