@@ -42,11 +42,17 @@ class Cell:
         text: what it says.
         color: `#rrggbb` of a swatch before the text, or empty.
         number: whether it is aligned as one.
+        strong: whether it is set in bold: the best of its column, the heading of a group.
+        span: columns it takes up.
+        note: small print below the text.
     """
 
     text: str
     color: str = ""
     number: bool = False
+    strong: bool = False
+    span: int = 1
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -75,10 +81,11 @@ class Legend:
 
 @dataclass(frozen=True)
 class PanelRow:
-    """The panels of one view under a heading."""
+    """The panels of one view under a heading, so many beside each other (0: all of them)."""
 
     title: str
     panels: tuple[Panel, ...]
+    columns: int = 0
 
 
 @dataclass(frozen=True)

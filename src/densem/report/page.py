@@ -33,6 +33,7 @@ from densem.report.figures import THEME, Figure
 from densem.report.stylesheet import STYLESHEET
 
 _WIDE = 640  # pixels; a wider chart does not share its row
+_LONG = 15  # rows; a longer table may go on to another sheet of paper
 
 
 def write_page(content: ReportContent, path: Path) -> Path:
@@ -123,14 +124,15 @@ class _Printer:
 
     def _table(self, table: Table) -> str:
         number = next(self._tables)
-        kinds = [cell.number for cell in table.rows[0]] if table.rows else [False] * len(table.columns)
+        kinds = _kinds(table)
         head = "".join(
             f"<th{_css_class(n)}>{escape(c)}</th>" for c, n in zip(table.columns, kinds, strict=True)
         )
         rows = "".join(f"<tr>{''.join(map(_cell, row))}</tr>" for row in table.rows)
         caption = f"<caption><b>Table {number}.</b> {escape(table.caption)}</caption>"
         body = f"{caption}<thead><tr>{head}</tr></thead><tbody>{rows}</tbody>"
-        return f'<div class="scroll"><table>{body}</table></div>'
+        kind = ' class="long"' if len(table.rows) > _LONG else ""
+        return f'<div class="scroll"><table{kind}>{body}</table></div>'
 
     def _chart(self, chart: Chart) -> str:
         picture, caption = _inlined(chart.figure), self._caption(chart.caption)
@@ -161,12 +163,22 @@ def _side_by_side(charts: Sequence[str]) -> list[str]:
     return [f'<div class="charts">{"".join(charts)}</div>']
 
 
+def _kinds(table: Table) -> list[bool]:
+    """Whether each column is one of numbers: as in the first row that has all columns."""
+    whole = next((row for row in table.rows if len(row) == len(table.columns)), None)
+    return [cell.number for cell in whole] if whole else [False] * len(table.columns)
+
+
 def _css_class(number: bool) -> str:
     return ' class="number"' if number else ""
 
 
 def _cell(cell: Cell) -> str:
-    return f"<td{_css_class(cell.number)}>{_swatch(cell.color) if cell.color else ''}{escape(cell.text)}</td>"
+    kind, text = _css_class(cell.number), escape(cell.text)
+    span = f' colspan="{cell.span}"' if cell.span > 1 else ""
+    said = f"<strong>{text}</strong>" if cell.strong else text
+    note = f'<span class="fine">{escape(cell.note)}</span>' if cell.note else ""
+    return f"<td{kind}{span}>{_swatch(cell.color) if cell.color else ''}{said}{note}</td>"
 
 
 def _swatch(color: str) -> str:
@@ -198,9 +210,10 @@ def _panel_row(row: PanelRow) -> str:
             f"<span>{escape(panel.title)}</span>"
             f'<img width="{width}" height="{height}" alt="{alt}" src="data:image/png;base64,{data}"></label>'
         )
+    columns = row.columns or len(row.panels)
     return (
         f'<div class="row"><h3>{escape(row.title)}</h3>'
-        f'<div class="panels" style="--columns:{len(row.panels)}">{"".join(pictures)}</div></div>'
+        f'<div class="panels" style="--columns:{columns}">{"".join(pictures)}</div></div>'
     )
 
 

@@ -81,7 +81,12 @@ thead th {
   font-size: 13.5px; text-align: left; vertical-align: bottom;
 }
 tbody td { border-bottom: 1px solid var(--rule); padding: 6px 14px 6px 0; white-space: nowrap; }
+td .fine {
+  display: block; max-width: 46ch; color: var(--muted); font-size: 12.5px; line-height: 1.35;
+  white-space: normal;
+}
 tbody tr:last-child td { border-bottom: 2px solid var(--ink); }
+.scroll tr > :first-child { position: sticky; left: 0; background: var(--paper); }
 th.number, td.number { text-align: right; font-variant-numeric: lining-nums tabular-nums; }
 th.number:last-child, td.number:last-child { padding-right: 2px; }
 .swatch {
@@ -128,6 +133,10 @@ footer p { border-top: 1px solid var(--rule); padding-top: 14px; max-width: none
   .tiles { grid-template-columns: repeat(2, 1fr); }
   .tile .value { font-size: 27px; }
   .panels { grid-template-columns: repeat(2, minmax(0, 1fr)); }
+  table.long { font-size: 12px; }
+  table.long :is(th, td) { padding-right: 7px; font-size: inherit; }
+  table.long td:first-child { min-width: 15ch; white-space: normal; }
+  table.long td .fine { max-width: 26ch; font-size: 11px; }
 }
 @media print {
   :root {
@@ -142,7 +151,15 @@ footer p { border-top: 1px solid var(--rule); padding-top: 14px; max-width: none
   section > p { font-size: 10.5pt; }
   h2, h3 { break-after: avoid; }
   figure, .row, table, .notice, .tile { break-inside: avoid; }
-  figure.gallery { break-inside: auto; }
+  figure.gallery, table.long { break-inside: auto; }
+  tr { break-inside: avoid; }
+  .scroll { overflow: visible; }
+  .scroll tr > :first-child { position: static; }
+  .chart svg { min-width: 0; }
+  table { max-width: none; }
+  table.long { font-size: 7.5pt; }
+  table.long :is(th, td) { padding: 2pt 5pt 2pt 0; font-size: inherit; }
+  table.long td .fine { font-size: 6.5pt; }
   .panels { grid-template-columns: repeat(var(--columns), minmax(0, 1fr)); }
   figcaption a { display: none; }
 }

@@ -1,0 +1,1 @@
+"""Results of many runs: one table, its files, its figures and its page."""
