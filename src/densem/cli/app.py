@@ -80,6 +80,7 @@ def run(arguments: list[str]) -> int:
         modelling,
         networks,
         quantization,
+        results,
         studies,
     )
 

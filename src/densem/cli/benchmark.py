@@ -9,6 +9,7 @@ import typer
 
 from densem.cli.app import app
 from densem.cli.modelling import MaxTime
+from densem.cli.results import show_results
 from densem.cli.studies import StudyFolder
 from densem.errors import ConfigError, InputError, nearest
 
@@ -118,27 +119,9 @@ def _all(
     else:
         refuse_queued(setting)
         run_all(setting, left(), do_in_child, typer.echo)
-    _show(setting, rows)
-    conclude(setting, setting.runs(rows))
-
-
-def _show(setting: Setting, rows: tuple[str, ...] | None) -> None:
-    """The table so far."""
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
-    from densem.experiments.benchmark import summary
-
-    table = Table(title=escape(setting.suite.title or setting.folder.name), title_justify="left")
-    table.add_column("")
-    for column in setting.suite.columns:
-        table.add_column(escape(column.title), justify="right")
-    table.add_column("runs")
-    for line in summary(setting, rows):
-        table.add_row(*map(escape, line))
-    Console(highlight=False).print(table)
+    show_results(setting.folder)
     typer.echo(f"Records: {setting.folder.path}")
+    conclude(setting, setting.runs(rows))
 
 
 def _list(setting: Setting, rows: tuple[str, ...] | None, left: list[Run]) -> None:
