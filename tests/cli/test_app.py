@@ -13,7 +13,7 @@ def test_help_loads_neither_torch_nor_zarr():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "LOADED []" in done.stdout
-    for command in ("new", "import", "info", "train", "predict", "evaluate", "demo", "doctor"):
+    for command in ("new", "import", "info", "train", "predict", "evaluate", "demo", "doctor", "results"):
         assert command in done.stdout
 
 
