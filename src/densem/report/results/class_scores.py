@@ -11,6 +11,7 @@ from densem.report.results.strip import row_height, wrapped
 from densem.report.results.table import ClassFacts, ResultsTable, Row, Summary, summarise
 
 _MOST = 5  # panels beside each other
+_GAP = 0.6  # inches between two lines of panels, for ticks and titles
 
 
 def class_summaries(table: ResultsTable, where: str) -> dict[str, dict[str, Summary]]:
@@ -39,12 +40,12 @@ def class_figure(table: ResultsTable, where: str) -> Figure | None:
     bands = -(-len(shown) // _MOST)
     across = -(-len(shown) // bands)
     names = [wrapped(row.title) for row in rows]
-    height = row_height(names, 0.23) * len(names) + 0.55
+    height = row_height(names, 0.23) * len(names)
     with mpl.rc_context(STYLE):
-        drawing = canvas(2.4 + 1.48 * across, height * bands)
+        drawing = canvas(2.4 + 1.48 * across, height * bands + _GAP * (bands - 1))
         grid = drawing.subplots(
             bands, across, sharex=True, sharey=True, squeeze=False,
-            gridspec_kw={"wspace": 0.36, "hspace": 0.55 / height},
+            gridspec_kw={"wspace": 0.36, "hspace": _GAP / height, "top": 1, "bottom": 0},
         )  # fmt: skip
         for ax, entry in zip(grid.flat, shown, strict=False):
             _draw_class(ax, entry, [(row, found[entry.name][row.key]) for row in rows])
@@ -58,7 +59,7 @@ def class_figure(table: ResultsTable, where: str) -> Figure | None:
 
 def _draw_class(ax: Axes, entry: ClassFacts, summaries: list[tuple[Row, Summary]]) -> None:
     known = [s.mean for row, s in summaries if s.mean is not None and row.kind != "annotators"]
-    top = f"{max(known):.2f}" if len(known) > 1 else ""
+    top = f"{max(known):.2f}" if len({f"{mean:.2f}" for mean in known}) > 1 else ""
     for place, (row, found) in enumerate(summaries):
         if found.mean is None:
             ax.annotate("–", (1.05, place), va="center", color=MUTED, fontsize=8, annotation_clip=False)
