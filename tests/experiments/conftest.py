@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
-sys.path.insert(0, str(Path(__file__).parent))  # made_up.py, shared by these tests alone
+sys.path.insert(0, str(Path(__file__).parent))  # made_up.py and tiny_suite.py, shared by these tests alone
+
+from tiny_suite import SUITE, TINY
 
 from densem.datasets.phantom import PhantomConfig, write_phantom
 from densem.schema import LabelSchema
@@ -14,59 +16,6 @@ from densem.study import Study
 from densem.study.intake import ImportRequest, import_volume
 
 SIZE = (40.0, 10.0, 10.0)
-TINY = """
-description = "tiny"
-[network]
-architecture = "{architecture}"
-[network.config]
-filters = 2
-depth = 1
-{config}
-normalization = "batch"
-[patches]
-shapes = [[3, 32, 32]]
-[optimizer]
-lr = 0.01
-precision = "float32"
-[schedule]
-warmup = 1
-validations = 1
-probe_patches = 2
-final_patches = 2
-"""
-SUITE = """
-title = "Tiny networks"
-replicates = 2
-budget = { steps = 6 }
-reference = "mixed"
-
-[[columns]]
-title = "eval MIoU"
-role = "eval"
-
-[[columns]]
-title = "test MIoU over organelles"
-role = "test"
-protocol = "cells"
-metric = "miou_organelles"
-
-[[rows]]
-slug = "pair"
-title = "Ens. Mixed (2)"
-kind = "ensemble"
-of = "mixed"
-k = 2
-
-[[rows]]
-slug = "mixed"
-title = "Mixed"
-recipe = "mixed.toml"
-
-[[rows]]
-slug = "flat"
-title = "Flat"
-recipe = "flat.toml"
-"""
 
 
 @pytest.fixture(scope="session", autouse=True)

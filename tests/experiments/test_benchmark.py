@@ -45,7 +45,7 @@ def finished(study_folder, tmp_path_factory):
 def _run_whole(study_folder, home):
     import shutil
 
-    from conftest import SUITE, TINY
+    from tiny_suite import SUITE, TINY
 
     shutil.copytree(study_folder, home / "study")
     (home / "mixed.toml").write_text(

@@ -57,6 +57,11 @@ def test_a_row_is_rising_if_the_rise_is_worth_it_and_no_chance() -> None:
     assert trend([[(1.0, 0.1)]]) == Trend(None, False)
 
 
+def test_runs_that_share_no_moment_have_the_mean_of_their_ends() -> None:
+    seconds, scores = mean_curve([[(4.0, 0.25)], [(6.0, 0.75)]])
+    assert (seconds.tolist(), scores.tolist()) == ([5.0], [0.5])
+
+
 def test_the_mean_curve_is_where_all_runs_are() -> None:
     seconds, scores = mean_curve([[(0.0, 0.0), (10.0, 1.0)], [(5.0, 0.5), (15.0, 0.5)]])
     assert seconds.tolist() == [5.0, 10.0]

@@ -65,9 +65,15 @@ def last_rise(curve: Curve) -> float | None:
 
 
 def mean_curve(curves: Sequence[Curve]) -> tuple[np.ndarray, np.ndarray]:
-    """Mean of the curves where all have begun and none has ended: seconds and MIoU, float64 (N,)."""
+    """Mean of the curves where all have begun and none has ended: seconds and MIoU, float64 (N,).
+
+    Curves that share no moment, of a validation or two, have one mean point: that of their ends.
+    """
     known = [np.array(curve, np.float64).T for curve in curves if curve]
     start, stop = max(c[0][0] for c in known), min(c[0][-1] for c in known)
+    if start > stop:
+        seconds, scores = np.mean([c[:, -1:] for c in known], axis=0)
+        return seconds, scores
     seconds = np.unique(np.concatenate([c[0] for c in known]))
     seconds = seconds[(seconds >= start) & (seconds <= stop)]
     return seconds, np.mean([np.interp(seconds, *c) for c in known], axis=0)

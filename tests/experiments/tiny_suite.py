@@ -1,0 +1,55 @@
+"""A recipe of networks that train in a second, and a suite of them."""
+
+TINY = """
+description = "tiny"
+[network]
+architecture = "{architecture}"
+[network.config]
+filters = 2
+depth = 1
+{config}
+normalization = "batch"
+[patches]
+shapes = [[3, 32, 32]]
+[optimizer]
+lr = 0.01
+precision = "float32"
+[schedule]
+warmup = 1
+validations = 1
+probe_patches = 2
+final_patches = 2
+"""
+SUITE = """
+title = "Tiny networks"
+replicates = 2
+budget = { steps = 6 }
+reference = "mixed"
+
+[[columns]]
+title = "eval MIoU"
+role = "eval"
+
+[[columns]]
+title = "test MIoU over organelles"
+role = "test"
+protocol = "cells"
+metric = "miou_organelles"
+
+[[rows]]
+slug = "pair"
+title = "Ens. Mixed (2)"
+kind = "ensemble"
+of = "mixed"
+k = 2
+
+[[rows]]
+slug = "mixed"
+title = "Mixed"
+recipe = "mixed.toml"
+
+[[rows]]
+slug = "flat"
+title = "Flat"
+recipe = "flat.toml"
+"""
