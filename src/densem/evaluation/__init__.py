@@ -12,6 +12,10 @@ from densem.evaluation.comparison_table import (
     holm,
 )
 from densem.evaluation.contingency import ContingencyTable, Protocol, contingency
+from densem.evaluation.object_scores import ObjectScores, object_scores
+from densem.evaluation.overlaps import ObjectVolumes, Overlaps, overlaps
+from densem.evaluation.panoptic import ObjectQuality, Panoptic, panoptic
+from densem.evaluation.partitions import PartitionScores, partition_scores
 from densem.evaluation.significance import Comparison, Replicate, compare
 from densem.evaluation.voxels import UNPREDICTED, ClassScores, Scores, scores
 
@@ -27,6 +31,12 @@ __all__ = [
     "ComparisonTable",
     "ConfidenceBin",
     "ContingencyTable",
+    "ObjectQuality",
+    "ObjectScores",
+    "ObjectVolumes",
+    "Overlaps",
+    "Panoptic",
+    "PartitionScores",
     "Protocol",
     "Replicate",
     "Scores",
@@ -39,5 +49,9 @@ __all__ = [
     "contingency",
     "holm",
     "labelled_by_both",
+    "object_scores",
+    "overlaps",
+    "panoptic",
+    "partition_scores",
     "scores",
 ]
