@@ -144,10 +144,17 @@ def test_a_cell_full_of_granules_is_a_cell():
     truth = np.ones(10, int)
     classes = [1, 1, 1, 3, 3, 3, 3, 3, 4, 4]  # cytoplasm 3, alpha granules 5, vessel 2
     assert list(scored(truth, truth, PLATELET, true_classes=classes).classes) == ["cell"]
-    classes = [1, 1, 3, 3, 3, 3, 3, 3, 3, 3]  # more than half
+    classes = [1, 1, 1, 1, 3, 3, 3, 3, 3, 3]  # more than half
     assert list(scored(truth, truth, PLATELET, true_classes=classes).classes) == ["alpha_granule"]
-    classes = [1, 5, 5, 6, 6, 6, 6, 6, 6, 6]  # a core is no countable class, its granule is
+    classes = [1, 5, 5, 6, 6, 6, 6, 6, 6, 6]  # a core of 70 % is no countable class, its granule is
     assert list(scored(truth, truth, PLATELET, true_classes=classes).classes) == ["dense_granule"]
+
+
+def test_a_vessel_is_in_a_cell_and_no_cell():
+    truth = np.ones(10, int)
+    assert list(scored(truth, truth, PLATELET, true_classes=[1, 1, *[4] * 8]).classes) == [
+        "canalicular_vessel"
+    ]
 
 
 def test_without_countable_classes_most_voxels_decide():

@@ -79,6 +79,7 @@ def run(arguments: list[str]) -> int:
         doctor,
         modelling,
         networks,
+        object_scoring,
         quantization,
         results,
         studies,

@@ -67,6 +67,38 @@ def print_scores(scores: dict[str, Any]) -> None:
         console.print(_boundary_table(scores["boundaries"]))
 
 
+def print_object_scores(scores: dict[str, Any]) -> None:
+    """Print how well objects were found: a line per class, and one for all."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, padding=0, show_edge=False)
+    table.add_column("class", no_wrap=True)
+    for title in ("true", "found", "matched", "PQ", "SQ", "RQ", "AP50", "AP75", "mean AP"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for name, row in {**scores["classes"], "all objects": scores["all"]}.items():
+        counts = (str(row[key]) for key in ("truth", "predicted", "matched"))
+        quality = (row["pq"], row["sq"], row["rq"], row["ap"][0], row["ap"][5], row["mean_ap"])
+        table.add_row(name, *counts, *map(_score, quality))
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(table)
+    parts, left_out = scores["partitions"], scores["left_out"]
+    console.print(
+        f"adapted Rand error {_score(parts['adapted_rand_error'])} (precision "
+        f"{_score(parts['rand_precision'])}, recall {_score(parts['rand_recall'])})"
+    )
+    console.print(
+        f"variation of information {_score(parts['vi'])} bits (split {_score(parts['vi_split'])}, merge "
+        f"{_score(parts['vi_merge'])})"
+    )
+    console.print(
+        f"{parts['voxels']} voxels of true objects, {parts['missed']} of them in no found object; left out: "
+        f"{left_out['true_objects']} true and {left_out['predicted_objects']} found objects, "
+        f"{left_out['voxels']} unlabelled voxels"
+    )
+
+
 def _boundary_table(boundaries: dict[str, Any]) -> Any:
     """Distances between boundaries, a line per class."""
     dice = f"surface Dice at {boundaries['tolerance_nm']:g} nm"

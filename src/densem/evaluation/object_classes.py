@@ -1,9 +1,12 @@
 """Classes of objects: which class of a schema an object is of, from the class of each of its voxels.
 
-    1. the deepest countable class (`thing`) that holds more than half of the object, descendants included:
-       a cell full of granules is a cell, although its cytoplasm may be less than half of it
-    2. without such a class, the class of most voxels (the first one where two have as many)
-    3. an object mostly in the background, or of which no voxel has a class, is of no class
+    1. a class that makes up more than three quarters of the object by itself
+    2. else the deepest countable class (`thing`) that holds more than half of it with its descendants: a cell
+       full of granules is a cell, although cytoplasm may be less than half of it
+    3. else the class of most voxels (the first one where two have as many)
+    4. what comes out as background, or has no voxel with a class, is of no class
+
+Without the first rule a vessel, which is in a cell but not countable, would be taken for a cell.
 
 Voxels without a class (255) have no say.
 """
@@ -38,8 +41,9 @@ def object_classes(
     np.add.at(votes, (place[heard], schema.channel_of_id[classes[heard]].astype(np.int64)), voxels[heard])
     found = _most(votes, schema)
     total = votes.sum(axis=1)
+    mixed = 4 * votes.max(axis=1, initial=0) <= 3 * total
     for channel, below in _things(schema):  # from the root down: a deeper one replaces it
-        found[2 * votes[:, below].sum(axis=1) > total] = channel
+        found[mixed & (2 * votes[:, below].sum(axis=1) > total)] = channel
     return found
 
 
