@@ -1,7 +1,9 @@
-"""Imports whose layers are written by other processes, through Dask on the loopback interface."""
+"""Imports and evaluations whose blocks are done by other processes, through Dask on the loopback interface."""
 
 import hashlib
+import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,17 +12,30 @@ import time
 import numpy as np
 import pytest
 import tifffile
+import zarr
 from tifffile import imwrite
 
 from densem.blocks import EngineChoice, Journal
+from densem.blocks import cluster as cluster_engine
 from densem.blocks.slurm import Jobs
 from densem.cli.app import run
-from densem.errors import ConfigError, InputError, NotFoundError
+from densem.errors import (
+    ConfigError,
+    IncompleteError,
+    InputError,
+    IntegrityError,
+    NotFoundError,
+    ResourceError,
+    SchemaError,
+)
+from densem.evaluation import BlockTables, Protocol, block_tables, boundaries, calibration, passes, scores
 from densem.schema import LabelSchema
-from densem.study import Study
+from densem.study import Study, scoring
 from densem.study.intake import ImportRequest, import_volume
+from densem.study.manifest import PredictionEntry, locked
 from densem.study.progress import statuses
-from densem.volumes import open_volume
+from densem.study.scoring import evaluate_prediction
+from densem.volumes import ome_zarr, open_volume
 from densem.volumes.run_length import write_run_length
 
 SHAPE, SIZE = (70, 48, 530), (40.0, 10.0, 12.0)  # three layers of 32 slices
@@ -263,27 +278,229 @@ def test_no_slurm_settings_are_refused_before_anything_is_written(study, files, 
     assert hidden(study) == []
 
 
-def test_engines_that_do_not_fit_are_refused(capsys):
-    command = ["import", "S", "v"]
+@pytest.mark.parametrize("command", [["import", "S", "v"], ["evaluate", "S", "--prediction", "p"]])
+def test_engines_that_do_not_fit_are_refused(command, capsys):
     assert run([*command, "--engine", "slrum"]) == 2
     assert "--engine slrum: expected one of local, slurm, dask" in capsys.readouterr().err
     assert run([*command, "--engine", "dask"]) == 2
     assert "--engine dask: expected --engine dask with --scheduler ADDRESS" in capsys.readouterr().err
 
 
-def test_the_help_tells_of_engines(capsys):
-    assert run(["import", "--help"]) == 0
+@pytest.mark.parametrize("command", ["import", "evaluate"])
+def test_the_help_tells_of_engines(command, capsys):
+    assert run([command, "--help"]) == 0
     said = capsys.readouterr().out
     assert "--engine" in said
     assert "--scheduler" in said
     assert "local (this machine), slurm or dask" in " ".join(said.replace("│", " ").split())
 
 
+# ---- evaluations -----------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def judged(tmp_path_factory, here):
+    """A study with a prediction that nobody made: labels moved by three voxels, and some confidence."""
+    study = Study.create(tmp_path_factory.mktemp("judged") / "e", SCHEMA)
+    shutil.copytree(here.folder / EXPECTED_PARTS[0], study.folder / EXPECTED_PARTS[0])
+    rng = np.random.default_rng(7)
+    truth = np.kron(rng.choice([*SCHEMA.ids, 255], (7, 4, 53)), np.ones((10, 12, 10))).astype(np.uint8)
+    classes = np.roll(truth, 3, axis=2)
+    classes[30:40, 20:, 100:300] = 1
+    arrays = {
+        EXPECTED_PARTS[1]: truth,
+        "predictions/p/classes.zarr": classes,
+        "predictions/p/confidence.zarr": rng.integers(60, 256, SHAPE, dtype=np.uint8),
+    }
+    for name, array in arrays.items():
+        path = study.folder / name
+        ome_zarr.create(path, SHAPE, np.uint8)[:] = array
+        record = {"id": f"made-up {name}", "complete": True, "provenance": {"input": here.image("v").id}}
+        ome_zarr.describe(ome_zarr.temporary(path), [("s0", SIZE)], (0.0, 0.0, 0.0), record)
+        ome_zarr.finish(path)
+    with locked(study.path) as manifest:
+        manifest.volumes["v"] = here.manifest.volumes["v"]
+        manifest.predictions["p"] = PredictionEntry(
+            models=["m"], model_id="x", volume="v", volume_id=here.image("v").id
+        )
+    return study
+
+
+@pytest.fixture
+def predicted(tmp_path, judged, monkeypatch):
+    """A copy of it; the page is left out, which wants a model."""
+    for name in ("_facts", "evaluation_report", "write_page"):
+        monkeypatch.setattr(scoring, name, lambda *a: None)
+    shutil.copytree(judged.folder, tmp_path / "e")
+    return Study.open(tmp_path / "e")
+
+
+@pytest.fixture
+def small_blocks(monkeypatch):
+    monkeypatch.setattr(passes, "BLOCK", (16, 48, 128))  # 25 blocks, three passes of them
+
+
+def written(study, protocol="labelled"):
+    """Scores and block tables, byte by byte."""
+    folder = study.folder / "predictions/p"
+    return (folder / f"scores-{protocol}.json").read_bytes(), (folder / f"blocks-{protocol}.npz").read_bytes()
+
+
+def evaluate(study, *more):
+    return run(["evaluate", str(study.folder), "--prediction", "p", "--boundaries", *more])
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_an_evaluation_by_any_engine_is_the_same(predicted, cluster, monkeypatch):
+    monkeypatch.chdir(predicted.folder.parent)
+    found = []
+    for more in (["--workers", "1"], ["--workers", "3"], dask(cluster)):
+        assert run(["evaluate", "e", "--prediction", "p", "--boundaries", *more]) == 0
+        found.append(written(predicted))
+        assert hidden(predicted) == []
+    assert found[1] == found[0]
+    assert found[2] == found[0]
+    told = json.loads(found[0][0])
+    truth = predicted.labels("v")
+    classes, sure = (
+        open_volume(predicted.folder / f"predictions/p/{n}.zarr") for n in ("classes", "confidence")
+    )
+    tables = block_tables(truth, classes, SCHEMA)
+    expected = {
+        **scores(tables.whole()).to_dict(),
+        "calibration": calibration(truth, classes, sure, SCHEMA).to_dict(),
+        "boundaries": boundaries(truth, classes, SCHEMA).to_dict(),
+    }
+    assert {k: told[k] for k in expected} == json.loads(json.dumps(expected))
+    kept = BlockTables.load(predicted.folder / "predictions/p/blocks-labelled.npz")
+    np.testing.assert_array_equal(kept.counts, tables.counts)
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_an_evaluation_goes_on_with_another_engine(predicted, cluster):
+    """Dask is interrupted in the second pass, Dask again in the third; then threads, then all at once."""
+    choice, place = (
+        EngineChoice("dask", scheduler=cluster),
+        predicted.folder / "predictions/p/.evaluation-labelled",
+    )
+
+    def stop_at(share):
+        def stop(done, total):
+            if done > share * total:
+                raise KeyboardInterrupt
+
+        return stop
+
+    with pytest.raises(KeyboardInterrupt):
+        evaluate_prediction(predicted.folder, "p", "labelled", stop_at(0.5), choice, True)
+    assert hidden(predicted) == [".evaluation-labelled"]
+    known = {s.folder.rsplit(": ")[-1]: (s.state, s.done, s.planned) for s in statuses(predicted.folder)}
+    assert known["counts"] == ("blocks done", 25, 25)
+    assert known["calibration"][0] == "stopped"
+    assert 0 < known["calibration"][1] < 25
+    assert [s.folder for s in statuses(place)] == [f"{place}: calibration", f"{place}: counts"]
+    with pytest.raises(KeyboardInterrupt):
+        evaluate_prediction(predicted.folder, "p", "labelled", stop_at(0.75), choice, True)
+    done = len(Journal(place / "boundaries").done())
+    assert 0 < done < 25
+    told = []
+    evaluate_prediction(
+        predicted.folder, "p", "labelled", lambda *a: told.append(a), EngineChoice(workers=2), True
+    )
+    assert 2 / 3 < told[2][0] / told[2][1] < 1  # counts and calibration known, and some surfaces
+    assert len(told) == 3 + 25 - done
+    assert hidden(predicted) == []
+    found = written(predicted)
+    assert evaluate(predicted) == 0
+    assert written(predicted) == found
+
+
+EVALUATION = """import sys
+from densem.cli.app import run
+from densem.evaluation import passes
+from densem.study import scoring
+passes.BLOCK = (16, 48, 128)
+for name in ("_facts", "evaluation_report", "write_page"):
+    setattr(scoring, name, lambda *a: None)
+run(sys.argv[1:])
+"""
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_a_killed_evaluation_goes_on(predicted, cluster):
+    arguments = ["evaluate", str(predicted.folder), "--prediction", "p", "--boundaries", *dask(cluster)]
+    client = subprocess.Popen(
+        [sys.executable, "-c", EVALUATION, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    place = predicted.folder / "predictions/p/.evaluation-labelled"
+    deadline = time.monotonic() + 60
+    while len(Journal(place / "counts").done()) < 5:
+        assert time.monotonic() < deadline
+        assert client.poll() is None
+        time.sleep(0.005)
+    os.kill(client.pid, signal.SIGKILL)
+    client.wait()
+    known = len(Journal(place / "counts").done())
+    assert known >= 5
+    assert evaluate(predicted, *dask(cluster)) == 0
+    assert hidden(predicted) == []
+    found = written(predicted)
+    assert evaluate(predicted, "--workers", "1") == 0
+    assert written(predicted) == found
+
+
+def test_what_is_refused_leaves_nothing(predicted, cluster, tmp_path, monkeypatch):
+    def by(*choice, **more):
+        evaluate_prediction(predicted.folder, "p", "labelled", lambda *a: None, EngineChoice(*choice, **more))
+
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "none"))
+    monkeypatch.setattr(cluster_engine, "CONNECT_SECONDS", 0.5)
+    with pytest.raises(NotFoundError, match=r"--engine slurm: expected this cluster's settings in "):
+        by("slurm", settings=predicted.folder)
+    assert hidden(predicted) == []
+    with pytest.raises(ResourceError, match="no Dask scheduler answered there"):
+        by("dask", scheduler="tcp://127.0.0.1:9")
+    assert hidden(predicted) == []
+    array = zarr.open_group(predicted.folder / "predictions/p/classes.zarr", mode="r+")["s0"]
+    array[3, 3, 3:5] = 99
+    said = []
+    for choice in ({"workers": 2}, {"engine": "dask", "scheduler": cluster}):
+        with pytest.raises(
+            SchemaError, match=r"prediction classes: ids outside the schema: 99 \(2 vo"
+        ) as caught:
+            by(**choice)
+        said.append(str(caught.value))
+        assert hidden(predicted) == []
+    assert said[0] == said[1]
+
+
+def test_a_block_that_fails_is_named_and_the_rest_is_kept(predicted, cluster):
+    damaged = predicted.folder / "predictions/p/classes.zarr/s0/c/0/0/1"
+    damaged.write_bytes(damaged.read_bytes()[:-50])
+    choice = EngineChoice("dask", scheduler=cluster)
+    with pytest.raises(
+        IncompleteError, match=r"1 of 6 blocks are missing after 3 attempts each: block 1 "
+    ) as caught:
+        evaluate_prediction(predicted.folder, "p", "labelled", lambda *a: None, choice)
+    assert "Finished blocks are kept" in str(caught.value)
+    assert len(Journal(predicted.folder / "predictions/p/.evaluation-labelled/counts").done()) == 5
+
+
+@pytest.mark.parametrize("engine", ["local", "dask"])
+def test_two_evaluations_of_one_prediction_do_not_meet(predicted, engine):
+    choice = EngineChoice(engine, scheduler="tcp://127.0.0.1:9" if engine == "dask" else None)
+    with Journal(predicted.folder.resolve() / "predictions/p/.evaluation-cells/journal").lock(), pytest.raises(
+        IntegrityError, match="another process is working on it"
+    ):  # fmt: skip
+        evaluate_prediction(predicted.folder, "p", Protocol.CELLS.value, lambda *a: None, choice)
+
+
 # ---- Slurm -----------------------------------------------------------------------------------
 
 
-def test_slurm_jobs_write_the_same(here, study, files):
-    """Where a Slurm with nodes on this machine's loopback interface answers."""
+@pytest.fixture
+def slurm():
+    """Settings of a Slurm with nodes on this machine's loopback interface, if one answers."""
     pytest.importorskip("dask_jobqueue")
     try:
         nodes = subprocess.run(["scontrol", "show", "node"], capture_output=True, text=True, timeout=5)
@@ -291,12 +508,43 @@ def test_slurm_jobs_write_the_same(here, study, files):
         pytest.skip("no Slurm here")
     if "NodeAddr=127.0.0.1" not in nodes.stdout:
         pytest.skip("no Slurm answers on this machine")
-    settings = 'time = "5:00"\nmemory = "1GB"\ncores = 1\njobs = 2\ninterface = "lo"\ngpus = 1\n'
-    (study.folder / "slurm.toml").write_text(settings)
+    return 'time = "5:00"\nmemory = "1GB"\ncores = 1\njobs = 2\ninterface = "lo"\ngpus = 1\n'
+
+
+def no_jobs_of(home):
+    queue = subprocess.run(["squeue", "-h", "-o", "%j"], capture_output=True, text=True)
+    return Jobs(Journal(home.resolve())).name not in queue.stdout.split()
+
+
+def test_slurm_jobs_write_the_same(here, study, files, slurm):
+    (study.folder / "slurm.toml").write_text(slurm)
     assert bring(study, files, "--engine", "slurm") == 0
     for part in EXPECTED_PARTS:
         assert chunk_files(study.folder / part) == chunk_files(here.folder / part)
     assert hidden(study) == []
-    queue = subprocess.run(["squeue", "-h", "-o", "%j"], capture_output=True, text=True)
-    home = Journal(study.folder.resolve() / ".import-v/journal")
-    assert Jobs(home).name not in queue.stdout.split()
+    assert no_jobs_of(study.folder / ".import-v/journal")
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_slurm_jobs_count_the_same_after_a_kill(predicted, slurm):
+    """The killed client leaves its jobs; the next one cancels them, goes on, and leaves none."""
+    (predicted.folder / "slurm.toml").write_text(slurm)
+    assert evaluate(predicted, "--workers", "1") == 0
+    expected = written(predicted)
+    arguments = ["evaluate", str(predicted.folder), "--prediction", "p", "--boundaries", "--engine", "slurm"]
+    client = subprocess.Popen(
+        [sys.executable, "-c", EVALUATION, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    place = predicted.folder / "predictions/p/.evaluation-labelled"
+    deadline = time.monotonic() + 120
+    while len(Journal(place / "counts").done()) < 5:
+        assert time.monotonic() < deadline
+        assert client.poll() is None
+        time.sleep(0.01)
+    os.kill(client.pid, signal.SIGKILL)
+    client.wait()
+    assert not no_jobs_of(place / "journal")
+    assert run([*arguments]) == 0
+    assert written(predicted) == expected
+    assert hidden(predicted) == []
+    assert no_jobs_of(place / "journal")

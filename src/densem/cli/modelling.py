@@ -247,19 +247,25 @@ def evaluate(
         float | None,
         typer.Option(metavar="NM", help="Of the surface Dice.", show_default="longest side of a voxel"),
     ] = None,
-    workers: Annotated[int, typer.Option(min=1, help="Blocks counted at a time.")] = 2,
+    workers: Annotated[int, typer.Option(min=1, help="Blocks counted at a time, with --engine local.")] = 2,
+    engine: Annotated[
+        str, typer.Option(help="Where blocks are counted: local (this machine), slurm or dask.")
+    ] = "local",
+    scheduler: Scheduler = None,
     json: Annotated[bool, typer.Option("--json", help="Print the scores as JSON.")] = False,
 ) -> None:
     """Compare a prediction with the labels of its volume; writes a page of figures."""
     import json as json_format
 
+    from densem.blocks import EngineChoice
     from densem.cli.tables import print_scores
     from densem.study.scoring import evaluate_prediction
 
     if tolerance is not None and not boundaries:
         raise InputError("--tolerance: expected it with --boundaries, whose surface Dice it belongs to")
+    choice = EngineChoice(engine, workers, scheduler, settings=study)
     with bar("Evaluating") as progress:
-        result = evaluate_prediction(study, prediction, protocol, progress, workers, boundaries, tolerance)
+        result = evaluate_prediction(study, prediction, protocol, progress, choice, boundaries, tolerance)
     if json:
         typer.echo(json_format.dumps(result.scores, indent=1))
         return

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import zipfile
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,8 @@ from densem.evaluation.contingency import (
     check_scored,
     scored_counts,
 )
-from densem.evaluation.counting import BLOCK, counts_of_cells
+from densem.evaluation.counting import counts_of_cells
+from densem.evaluation.passes import BLOCK, Passes, Progress, ThreadPasses
 from densem.schema import LabelSchema
 from densem.volumes import Volume
 from densem.volumes.volume import Nanometres
@@ -138,7 +138,8 @@ def block_tables(
     *,
     read: Triple = BLOCK,
     workers: int = 1,
-    progress: Callable[[int, int], None] | None = None,
+    passes: Passes | None = None,
+    progress: Progress | None = None,
 ) -> BlockTables:
     """Count true against predicted classes for every evaluation block, in one blockwise pass.
 
@@ -150,7 +151,8 @@ def block_tables(
         side_nm: side of a block; by default as `block_shape` finds it.
         read: voxels read at once, (z, y, x); memory grows with it and with `workers` only.
         workers: threads that read and count.
-        progress: told how many reads are done, and of how many.
+        passes: who does it instead of threads.
+        progress: told how much is done, and of how much.
 
     Raises:
         ShapeError, VoxelSizeError: if the two volumes do not lie on one grid.
@@ -163,7 +165,8 @@ def block_tables(
     block = block_shape(truth.shape, truth.voxel_size_nm, side_nm)
     cells = Grid(truth.shape, block)
     counts = np.zeros((len(cells), len(schema), len(schema) + 1), np.int64)
-    for number, part in counts_of_cells(truth, prediction, schema, cells, read, workers, progress):
+    who = passes or ThreadPasses(workers)
+    for number, part in counts_of_cells(truth, prediction, schema, cells, read, who, progress):
         counts[number] += part
     scored = scored_counts(counts, schema, protocol)
     check_scored(int(scored.sum()), truth, protocol)

@@ -18,7 +18,7 @@ Hausdorff distance, 1993 (a percentile instead of the maximum).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,17 +28,21 @@ from scipy.spatial import KDTree
 from densem.blocks import Box, Triple
 from densem.errors import ConfigError, FormatError, ResourceError
 from densem.evaluation.contingency import Protocol, check_protocol
-from densem.evaluation.counting import BLOCK, check_grids, over_blocks
+from densem.evaluation.counting import check_grids
+from densem.evaluation.passes import BLOCK, Passes, Progress, ThreadPasses
 from densem.evaluation.surfaces import (
     Surface,
     joined,
     lattice_grid,
+    packed,
     patch_areas,
     positions,
     surfaces_of_box,
+    unpacked,
 )
 from densem.schema import UNLABELLED, LabelSchema
 from densem.volumes import Volume
+from densem.volumes.shared import Shared
 from densem.volumes.volume import Nanometres
 
 MOST_POINTS = 20_000_000
@@ -113,7 +117,8 @@ def boundaries(
     *,
     block: Triple = BLOCK,
     workers: int = 1,
-    progress: Callable[[int, int], None] | None = None,
+    passes: Passes | None = None,
+    progress: Progress | None = None,
 ) -> Boundaries:
     """Distances between the boundaries of every class in truth and prediction.
 
@@ -129,7 +134,8 @@ def boundaries(
             cannot say where a boundary lies.
         block: corners looked at at once, (z, y, x).
         workers: threads.
-        progress: told how many blocks and classes are done, and of how many.
+        passes: who looks at the blocks instead of threads; distances are measured by threads always.
+        progress: told how much of the volume is looked at, and of how much.
 
     Raises:
         ShapeError, VoxelSizeError, InputError: for volumes that cannot be compared.
@@ -142,7 +148,11 @@ def boundaries(
     tolerance = max(truth.voxel_size_nm) if tolerance_nm is None else tolerance_nm
     if not (math.isfinite(tolerance) and tolerance >= 0):
         raise ConfigError(f"tolerance of the surface Dice: expected nm from 0 up, found {tolerance:g}")
-    gathered = _gather(truth, prediction, schema, protocol, block, workers, progress)
+    background = schema.background_id if protocol is Protocol.CELLS else None
+    task = SurfaceTask(Shared(truth), Shared(prediction), tuple(schema.ids), background)
+    grid = lattice_grid(truth.shape, block)
+    found = (passes or ThreadPasses(workers)).over(task, grid, progress)
+    gathered = _gather(found, schema, truth)
     areas = patch_areas(truth.voxel_size_nm)
     ruler = _Ruler(truth.shape, truth.voxel_size_nm, areas, tolerance, workers)
     return Boundaries(
@@ -154,37 +164,63 @@ def boundaries(
 # ---- gathering -------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class SurfaceTask:
+    """Finds the surfaces of every class within a box of the lattice of inner corners, true and predicted.
+
+    Attributes:
+        truth: a volume of class ids.
+        prediction: another on the same grid.
+        ids: the classes.
+        background: a true class that is not scored.
+    """
+
+    truth: Shared
+    prediction: Shared
+    ids: tuple[int, ...]
+    background: int | None
+    name = "boundaries"
+
+    def __call__(self, box: Box) -> list[list[Surface]]:
+        """Of truth and prediction a surface per class."""
+        return surfaces_of_box(self._read, self.truth.get().shape, box, self.ids)
+
+    def plan(self) -> dict[str, Any]:
+        """What decides the surfaces: volumes, classes, and what is not scored."""
+        return {
+            "truth": self.truth.get().id, "prediction": self.prediction.get().id,
+            "ids": list(self.ids), "background": self.background,
+        }  # fmt: skip
+
+    def encode(self, result: list[list[Surface]]) -> dict[str, Any]:
+        """All points of all surfaces, compressed."""
+        return packed(result)
+
+    def decode(self, record: dict[str, Any]) -> list[list[Surface]]:
+        """From what `encode` gave."""
+        return unpacked(record)
+
+    def _read(self, box: Box) -> tuple[np.ndarray, ...]:
+        true_ids = self.truth.get().read(box)
+        unscored = true_ids == UNLABELLED
+        if self.background is not None:
+            unscored |= true_ids == self.background
+        return true_ids, self.prediction.get().read(box), unscored
+
+
 def _gather(
-    truth: Volume,
-    prediction: Volume,
-    schema: LabelSchema,
-    protocol: Protocol,
-    block: Triple,
-    workers: int,
-    progress: Callable[[int, int], None] | None,
+    found: Iterable[list[list[Surface]]], schema: LabelSchema, truth: Volume
 ) -> list[tuple[Surface, Surface]]:
     """True and predicted surface of every class."""
-    grid = lattice_grid(truth.shape, block)
-    background = schema.background_id if protocol is Protocol.CELLS else UNLABELLED
-
-    def read(box: Box) -> tuple[np.ndarray, ...]:
-        true_ids = truth.read(box)
-        return true_ids, prediction.read(box), (true_ids == UNLABELLED) | (true_ids == background)
-
-    def find(box: Box) -> list[list[Surface]]:
-        return surfaces_of_box(read, truth.shape, box, schema.ids)
-
     parts: list[tuple[list[Surface], list[Surface]]] = [([], []) for _ in schema.ids]
     sizes = np.zeros((len(schema), 2), np.int64)
-    for done, found in enumerate(over_blocks(find, grid, workers), start=1):
-        for side, surfaces in enumerate(found):
+    for sides in found:
+        for side, surfaces in enumerate(sides):
             for channel, surface in enumerate(surfaces):
                 if len(surface):
                     parts[channel][side].append(surface)
                     sizes[channel, side] += len(surface)
         _check_size(sizes, schema, truth)
-        if progress is not None:
-            progress(done, len(grid))
     return [(joined(first), joined(second)) for first, second in parts]
 
 

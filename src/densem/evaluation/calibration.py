@@ -10,7 +10,6 @@ diagram); Nixon et al., Measuring calibration in deep learning, 2019 (bins of eq
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,9 +18,11 @@ import numpy as np
 from densem.blocks import Box, Grid, Triple
 from densem.errors import FormatError, InputError, ShapeError
 from densem.evaluation.contingency import Protocol, check_protocol
-from densem.evaluation.counting import BLOCK, check_grids, over_blocks
+from densem.evaluation.counting import check_grids
+from densem.evaluation.passes import BLOCK, Passes, Progress, ThreadPasses
 from densem.schema import UNLABELLED, LabelSchema
 from densem.volumes import Volume
+from densem.volumes.shared import Shared
 
 BINS = 15
 """As in Guo et al.; 255 / 15 = 17, so that every level lies in one bin."""
@@ -118,7 +119,8 @@ def calibration(
     *,
     block: Triple = BLOCK,
     workers: int = 1,
-    progress: Callable[[int, int], None] | None = None,
+    passes: Passes | None = None,
+    progress: Progress | None = None,
 ) -> Calibration:
     """Count how often a prediction is right at each confidence, in one blockwise pass.
 
@@ -132,7 +134,8 @@ def calibration(
         protocol: which voxels are scored.
         block: voxels read at once, (z, y, x).
         workers: threads.
-        progress: told how many blocks are done, and of how many.
+        passes: who looks at the blocks instead of threads.
+        progress: told how much is done, and of how much.
 
     Raises:
         ShapeError, VoxelSizeError, InputError: for volumes that cannot be compared.
@@ -141,21 +144,55 @@ def calibration(
     check_grids(truth, prediction)
     check_protocol(schema, protocol)
     _check_confidence(confidence, prediction)
-    background = schema.background_id if protocol is Protocol.CELLS else UNLABELLED
+    background = schema.background_id if protocol is Protocol.CELLS else None
+    task = LevelTask(Shared(truth), Shared(prediction), Shared(confidence), background)
+    counts = np.zeros((2, 256), np.int64)
+    for part in (passes or ThreadPasses(workers)).over(task, Grid(truth.shape, block), progress):
+        counts += part
+    return Calibration.of_levels(*counts)
 
-    def count(box: Box) -> np.ndarray:
-        true_ids, predicted_ids, levels = (v.read(box) for v in (truth, prediction, confidence))
-        seen = (true_ids != UNLABELLED) & (true_ids != background) & (predicted_ids != UNLABELLED)
+
+@dataclass(frozen=True)
+class LevelTask:
+    """Counts the voxels of each confidence in a block, and those of them that are right, int64 (2, 256).
+
+    Attributes:
+        truth: a volume of class ids.
+        prediction: another on the same grid.
+        confidence: of the prediction, uint8.
+        background: a true class that is not scored.
+    """
+
+    truth: Shared
+    prediction: Shared
+    confidence: Shared
+    background: int | None
+    name = "calibration"
+
+    def __call__(self, box: Box) -> np.ndarray:
+        """Count a box."""
+        volumes = self.truth, self.prediction, self.confidence
+        true_ids, predicted_ids, levels = (shared.get().read(box) for shared in volumes)
+        seen = (true_ids != UNLABELLED) & (predicted_ids != UNLABELLED)
+        if self.background is not None:
+            seen &= true_ids != self.background
         right = seen & (true_ids == predicted_ids)
         return np.stack([np.bincount(levels[mask], minlength=256) for mask in (seen, right)])
 
-    counts = np.zeros((2, 256), np.int64)
-    grid = Grid(truth.shape, block)
-    for done, part in enumerate(over_blocks(count, grid, workers), start=1):
-        counts += part
-        if progress is not None:
-            progress(done, len(grid))
-    return Calibration.of_levels(*counts)
+    def plan(self) -> dict[str, Any]:
+        """What decides the counts: volumes, and what is not scored."""
+        return {
+            "truth": self.truth.get().id, "prediction": self.prediction.get().id,
+            "confidence": self.confidence.get().id, "background": self.background,
+        }  # fmt: skip
+
+    def encode(self, result: np.ndarray) -> dict[str, Any]:
+        """Both rows."""
+        return {"levels": result.tolist()}
+
+    def decode(self, record: dict[str, Any]) -> np.ndarray:
+        """From what `encode` gave."""
+        return np.array(record["levels"], np.int64)
 
 
 def _check_confidence(confidence: Volume, prediction: Volume) -> None:

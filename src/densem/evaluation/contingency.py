@@ -17,7 +17,8 @@ import numpy as np
 
 from densem.blocks import Grid, Triple, triple
 from densem.errors import ConfigError, InputError, SchemaError, nearest
-from densem.evaluation.counting import BLOCK, counts_of_cells
+from densem.evaluation.counting import counts_of_cells
+from densem.evaluation.passes import BLOCK, ThreadPasses
 from densem.schema import LabelSchema
 from densem.volumes import Volume
 
@@ -111,7 +112,7 @@ def contingency(
     check_protocol(schema, protocol)
     whole = Grid(truth.shape, triple(max(1, side) for side in truth.shape))
     counts = np.zeros((len(schema), len(schema) + 1), np.int64)
-    for _, part in counts_of_cells(truth, prediction, schema, whole, block, workers, progress):
+    for _, part in counts_of_cells(truth, prediction, schema, whole, block, ThreadPasses(workers), progress):
         counts += part
     counts = scored_counts(counts, schema, protocol)
     table = ContingencyTable(counts, schema, protocol, left_out=truth.box.size - int(counts.sum()))

@@ -7,30 +7,25 @@
 
 from __future__ import annotations
 
-from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import islice
-from typing import TypeVar
+from typing import Any
 
 import numpy as np
 
 from densem.blocks import Box, Grid, Triple
 from densem.errors import InputError, SchemaError, ShapeError, VoxelSizeError
+from densem.evaluation.passes import BLOCK, Passes, Progress, ThreadPasses
 from densem.schema import UNLABELLED, LabelSchema
 from densem.volumes import Volume
-
-BLOCK: Triple = (32, 512, 512)
-"""Voxels read at once, (z, y, x): one shard as densem writes them."""
-
-Result = TypeVar("Result")
+from densem.volumes.shared import Shared
 
 _RUN = 1 << 20  # voxels counted at once: keeps numpy's 64-bit copy of the codes in the cache
 
 
 @dataclass(frozen=True)
-class _Block:
+class Counted:
     """What one block holds.
 
     Attributes:
@@ -50,8 +45,8 @@ def counts_of_cells(
     schema: LabelSchema,
     cells: Grid,
     block: Triple = BLOCK,
-    workers: int = 1,
-    progress: Callable[[int, int], None] | None = None,
+    passes: Passes | None = None,
+    progress: Progress | None = None,
 ) -> Iterator[tuple[int, np.ndarray]]:
     """Count both volumes, cell by cell.
 
@@ -60,9 +55,9 @@ def counts_of_cells(
         prediction: class ids, 255 where nothing was predicted.
         schema: the classes of both.
         cells: a grid over the volumes.
-        block: voxels read at once, (z, y, x); memory grows with it and with `workers` only.
-        workers: threads that read and count.
-        progress: told how many blocks are done, and of how many.
+        block: voxels read at once, (z, y, x); memory grows with it and with the workers only.
+        passes: who reads and counts; by default this thread.
+        progress: told how much is done, and of how much.
 
     Yields:
         The number of a cell and its counts int64 (C, C + 1) in one block: true channel by predicted
@@ -77,18 +72,12 @@ def counts_of_cells(
     grid = Grid(truth.shape, block)
     joint = np.zeros((256, 256), np.int64)
     strays: tuple[Counter[int], Counter[int]] = (Counter(), Counter())
-    cutter = _Cells(cells, schema)
-
-    def count(box: Box) -> _Block:
-        return cutter.count(truth.read(box), prediction.read(box), box)
-
-    for done, part in enumerate(over_blocks(count, grid, workers), start=1):
+    task = CountTask(Shared(truth), Shared(prediction), cells, schema)
+    for part in (passes or ThreadPasses()).over(task, grid, progress):
         joint += part.joint
         for known, more in zip(strays, part.strays, strict=True):
             known.update(more)
         yield from part.pieces
-        if progress is not None:
-            progress(done, len(grid))
     _check_ids(joint, strays, (truth, prediction), schema)
 
 
@@ -96,42 +85,76 @@ def counts_of_cells(
 
 
 @dataclass(frozen=True)
-class _Cells:
-    """The grid that blocks are cut by, and the classes counted in its cells."""
+class CountTask:
+    """Counts the pairs of ids of a block, cut by the cells of a grid.
 
-    grid: Grid
+    Attributes:
+        truth: a volume of class ids.
+        prediction: another on the same grid.
+        cells: a grid over both.
+        schema: the classes counted in the cells.
+    """
+
+    truth: Shared
+    prediction: Shared
+    cells: Grid
     schema: LabelSchema
+    name = "counts"
 
-    def count(self, truth: np.ndarray, prediction: np.ndarray, box: Box) -> _Block:
-        """The counts of one block of both volumes."""
-        (true_ids, true_strays), (predicted_ids, predicted_strays) = _as_ids(truth), _as_ids(prediction)
+    def __call__(self, box: Box) -> Counted:
+        """Count a box."""
+        (true_ids, true_strays), (predicted_ids, predicted_strays) = (
+            _as_ids(shared.get().read(box)) for shared in (self.truth, self.prediction)
+        )
         joint, pieces = np.zeros((256, 256), np.int64), []
-        for cell in self.grid.within(box):
+        for cell in self.cells.within(box):
             part = cell.clip(box).relative_to(box).slices
             counts = _count(true_ids[part].reshape(-1), predicted_ids[part].reshape(-1))
             joint += counts
-            pieces.append(
-                (self._number(cell), counts[np.ix_(self.schema.ids, (*self.schema.ids, UNLABELLED))])
-            )
-        return _Block(tuple(pieces), joint, (true_strays, predicted_strays))
+            pieces.append((self._number(cell), counts[np.ix_(*self._channels())]))
+        return Counted(tuple(pieces), joint, (true_strays, predicted_strays))
+
+    def plan(self) -> dict[str, Any]:
+        """What decides the counts: volumes, cells and channels."""
+        return {
+            "truth": self.truth.get().id, "prediction": self.prediction.get().id,
+            "cell": list(self.cells.cell), "ids": list(self.schema.ids),
+        }  # fmt: skip
+
+    def encode(self, result: Counted) -> dict[str, Any]:
+        """Counts as (place in C order, number), without zeros."""
+        pieces = [[number, _sparse(counts)] for number, counts in result.pieces]
+        strays = [list(s.items()) for s in result.strays]
+        return {"pieces": pieces, "joint": _sparse(result.joint), "strays": strays}
+
+    def decode(self, record: dict[str, Any]) -> Counted:
+        """From what `encode` gave."""
+        rows, columns = self._channels()
+        shape = len(rows), len(columns)
+        pieces = tuple((number, _dense(counts, shape)) for number, counts in record["pieces"])
+        true_strays, predicted_strays = (Counter(dict(s)) for s in record["strays"])
+        return Counted(pieces, _dense(record["joint"], (256, 256)), (true_strays, predicted_strays))
+
+    def _channels(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Ids of the rows and of the columns."""
+        return tuple(self.schema.ids), (*self.schema.ids, UNLABELLED)
 
     def _number(self, cell: Box) -> int:
-        z, y, x = (a // c for a, c in zip(cell.start, self.grid.cell, strict=True))
-        _, ny, nx = self.grid.counts
+        z, y, x = (a // c for a, c in zip(cell.start, self.cells.cell, strict=True))
+        _, ny, nx = self.cells.counts
         return (z * ny + y) * nx + x
 
 
-def over_blocks(function: Callable[[Box], Result], grid: Grid, workers: int = 1) -> Iterator[Result]:
-    """The results of a function for every box of a grid, in order; `workers` threads, few results waiting."""
-    if workers <= 1:
-        yield from map(function, grid)
-        return
-    boxes = iter(grid)
-    with ThreadPoolExecutor(workers) as pool:  # a window: counts of a block are half a megabyte
-        waiting = deque(pool.submit(function, box) for box in islice(boxes, 2 * workers))
-        while waiting:
-            yield waiting.popleft().result()
-            waiting.extend(pool.submit(function, box) for box in islice(boxes, 1))
+def _sparse(counts: np.ndarray) -> list[tuple[int, int]]:
+    flat = counts.reshape(-1)
+    return [(int(i), int(flat[i])) for i in np.flatnonzero(flat)]
+
+
+def _dense(pairs: list[tuple[int, int]], shape: tuple[int, int]) -> np.ndarray:
+    counts = np.zeros(shape, np.int64)
+    for place, number in pairs:
+        counts.flat[place] = number
+    return counts
 
 
 def _count(true_ids: np.ndarray, predicted_ids: np.ndarray) -> np.ndarray:

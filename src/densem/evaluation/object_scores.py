@@ -8,11 +8,11 @@ from typing import Any
 
 from densem.blocks import Triple
 from densem.errors import FormatError, InputError
-from densem.evaluation.counting import BLOCK
 from densem.evaluation.object_classes import check_classes
 from densem.evaluation.overlaps import ObjectVolumes, Overlaps, overlaps
 from densem.evaluation.panoptic import THRESHOLDS, ObjectQuality, left_out_ids, mean, panoptic
 from densem.evaluation.partitions import PartitionScores, partition_scores
+from densem.evaluation.passes import BLOCK
 from densem.schema import LabelSchema
 
 

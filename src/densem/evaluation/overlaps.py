@@ -17,7 +17,8 @@ import numpy as np
 
 from densem.blocks import Box, Grid, Triple, triple
 from densem.errors import ConfigError, InputError, SchemaError
-from densem.evaluation.counting import BLOCK, check_grids, over_blocks
+from densem.evaluation.counting import check_grids
+from densem.evaluation.passes import BLOCK, over_blocks
 from densem.schema import UNLABELLED
 from densem.volumes import Volume
 

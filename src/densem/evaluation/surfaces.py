@@ -20,8 +20,11 @@ for radiotherapy, 2018, where surfaces are defined by area.
 
 from __future__ import annotations
 
+import base64
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy.ndimage import label
@@ -126,6 +129,35 @@ def joined(parts: Sequence[Surface]) -> Surface:
     codes = np.concatenate([part.codes for part in parts])
     order = np.argsort(places, kind="stable")
     return Surface(places[order], codes[order])
+
+
+def packed(sides: Sequence[Sequence[Surface]]) -> dict[str, Any]:
+    """Surfaces as plain values for JSON: numbers of points, and all points compressed."""
+    surfaces = [surface for side in sides for surface in side]
+    steps = [np.diff(surface.places, prepend=0) for surface in surfaces]  # mostly small: a few bits a point
+    return {
+        "sizes": [[len(surface) for surface in side] for side in sides],
+        "places": _text(np.concatenate(steps).astype("<i8")),
+        "codes": _text(np.concatenate([surface.codes for surface in surfaces])),
+    }
+
+
+def unpacked(record: dict[str, Any]) -> list[list[Surface]]:
+    """From what `packed` gave."""
+    sizes = record["sizes"]
+    ends = np.cumsum([size for side in sizes for size in side])[:-1]
+    steps = np.split(_array(record["places"], np.dtype("<i8")), ends)
+    codes = np.split(_array(record["codes"], np.dtype(np.uint8)), ends)
+    surfaces = iter([Surface(np.cumsum(a, dtype=np.int64), b) for a, b in zip(steps, codes, strict=True)])
+    return [[next(surfaces) for _ in side] for side in sizes]
+
+
+def _text(array: np.ndarray) -> str:
+    return base64.b64encode(zlib.compress(array.tobytes(), 1)).decode()
+
+
+def _array(text: str, dtype: np.dtype) -> np.ndarray:
+    return np.frombuffer(zlib.decompress(base64.b64decode(text)), dtype)
 
 
 def positions(places: np.ndarray, shape: Triple, voxel_size_nm: Nanometres) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Progress of predictions and imports: of one folder, or of all that are unfinished in a study."""
+"""Progress of predictions, evaluations and imports: of one folder, or of all unfinished ones of a study."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from densem.blocks.status import Status
 from densem.errors import NotFoundError
 
 INNER = "at-model-size"
+EVALUATIONS = ".evaluation-*"
 IMPORTS = ".import-*"
 LEVELS = ("*/volumes/.*.levels/s*", "*/annotations/*/.*.levels/s*")
 """Journals of an import: of each level of the volumes that it writes."""
@@ -23,25 +24,36 @@ def statuses(folder: Path) -> list[Status]:
     """How what is made in a folder is getting on.
 
     Args:
-        folder: a prediction or import, or a study: then all in it that are unfinished.
+        folder: a prediction, evaluation or import, or a study: then all in it that are unfinished.
 
     Raises:
         NotFoundError: if it is neither.
     """
     if (folder / "study.toml").is_file():
-        begun = sorted((folder / "predictions").glob("*"))
-        found = [s for p in begun if (j := _journal(p)) and (s := _status(j))]
+        predictions = folder / "predictions"
+        found = [s for p in sorted(predictions.glob("*")) if (j := _journal(p)) and (s := _status(j))]
+        for home in sorted(predictions.glob(f"*/{EVALUATIONS}")):
+            found.extend(_evaluation_passes(home))
         imports = [status for home in sorted(folder.glob(IMPORTS)) for status in _import_levels(home)]
         return [s for s in [*found, *imports] if s.state != "finished"]
     journal = _journal(folder)
     if journal is not None:
         return [Status.of(journal)]
-    levels = _import_levels(folder)
-    if not levels:
+    parts = _evaluation_passes(folder) or _import_levels(folder)
+    if not parts:
         raise NotFoundError(
             f"{folder}: expected a study, or a prediction that was begun (with journal/{PLAN}), found neither"
         )
-    return levels
+    return parts
+
+
+def _evaluation_passes(home: Path) -> list[Status]:
+    """Of an evaluation: the passes it has begun."""
+    if not home.match(EVALUATIONS):
+        return []
+    places = sorted(plan.parent for plan in home.glob(f"*/{PLAN}"))
+    found = [(place.name, _status(Journal(place))) for place in places]
+    return [replace(status, folder=f"{home}: {name}") for name, status in found if status is not None]
 
 
 def _import_levels(home: Path) -> list[Status]:

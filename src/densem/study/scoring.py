@@ -1,18 +1,29 @@
-"""Evaluation inside a study: scores of a prediction, kept as JSON, and the page of figures."""
+"""Evaluation inside a study: scores of a prediction, kept as JSON, and the page of figures.
+
+Threads of this process hand over what they count. What other engines count is kept until scores are there:
+
+    predictions/<name>/.evaluation-<protocol>/
+        journal/                           the lock, and the jobs of Slurm
+        counts/ calibration/ boundaries/   what each block gave, a journal for each pass
+"""
 
 from __future__ import annotations
 
 import json
 import platform
+import shutil
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from densem.errors import DensemWarning, InputError, NotFoundError
+from densem.blocks import EngineChoice, Journal, Triple
+from densem.blocks.slurm import JOBS, clear_left_jobs
+from densem.errors import DensemError, DensemWarning, InputError, NotFoundError
 from densem.evaluation import (
     BlockTables,
     Boundaries,
@@ -24,6 +35,7 @@ from densem.evaluation import (
     calibration,
     scores,
 )
+from densem.evaluation.passes import BLOCK, CrewPasses, Passes, block_for
 from densem.report.curves import read_attempts
 from densem.report.evaluation import Evaluation, evaluation_report
 from densem.report.page import write_page
@@ -36,6 +48,8 @@ from densem.study.study import Study
 from densem.volumes import Volume
 
 Progress = Callable[[int, int], None]
+WORKERS = 2
+"""Threads where nothing else is asked for."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +80,7 @@ def evaluate_prediction(
     name: str,
     protocol: str,
     progress: Progress,
-    workers: int = 2,
+    engine: EngineChoice | None = None,
     with_boundaries: bool = False,
     tolerance_nm: float | None = None,
 ) -> EvaluationResult:
@@ -80,8 +94,8 @@ def evaluate_prediction(
         folder: of the study.
         name: of the prediction.
         protocol: `labelled` or `cells`.
-        progress: told blocks done and blocks in all.
-        workers: blocks counted at the same time; never changes a score.
+        progress: told how much is done, and of how much.
+        engine: where blocks are looked at, by default two threads; never changes a score.
         with_boundaries: whether boundary distances are measured.
         tolerance_nm: of the surface Dice; the longest side of a voxel by default.
 
@@ -89,6 +103,8 @@ def evaluate_prediction(
         NotFoundError: no such prediction.
         InputError: the volume has no labels, or the prediction is not finished.
         ConfigError: unknown protocol, or a tolerance below zero.
+        IncompleteError: some blocks could not be looked at; run again, it does only those.
+        IntegrityError: another process is evaluating it.
     """
     judged = Protocol.named(protocol)
     study = Study.open(folder)
@@ -108,7 +124,10 @@ def evaluate_prediction(
     for text in _seen_in_training(study, entry):
         warnings.warn(text, DensemWarning, stacklevel=2)
     subject = _Judged(truth, prediction, _confidence(study, name), study.schema, judged)
-    tables, found = _measure(subject, progress, workers, with_boundaries, tolerance_nm)
+    wanted = _Wanted(with_boundaries, tolerance_nm)
+    place = study.prediction_folder(name).resolve() / f".evaluation-{judged.value}"
+    with _hands(engine or EngineChoice(workers=WORKERS), place, truth) as hands:
+        tables, found = _measure(subject, wanted, hands, progress)
     record = {
         "prediction": name, "volume": entry.volume, "truth_id": truth.id,
         "model_id": entry.model_id, **found.to_dict(),
@@ -133,20 +152,76 @@ class _Judged:
     protocol: Protocol
 
 
+@dataclass(frozen=True)
+class _Wanted:
+    """What is measured beside the scores, and the tolerance of the surface Dice."""
+
+    boundaries: bool = False
+    tolerance_nm: float | None = None
+
+
+@dataclass(frozen=True)
+class _Hands:
+    """Who looks at the blocks, and how large they are.
+
+    Attributes:
+        workers: threads of this process.
+        passes: who does it instead.
+        block: voxels, (z, y, x).
+    """
+
+    workers: int = 1
+    passes: Passes | None = None
+    block: Triple = BLOCK
+
+
+@contextmanager
+def _hands(engine: EngineChoice, place: Path, truth: Volume) -> Iterator[_Hands]:
+    """Those of an engine; what they find is kept in `place` where they are not threads of this process.
+
+    Threads go on with what is left there of another engine. An end that leaves nothing to go on from, be it
+    success or a mistake in the volumes, removes the place.
+    """
+    if not engine.remote and not place.exists():
+        yield _Hands(engine.workers)
+        return
+    journal = Journal(place / "journal")
+    with journal.lock():
+        clear_left_jobs(journal)
+        passes = None
+        try:
+            with engine.crew(journal) as crew:
+                passes = CrewPasses(crew, place)
+                yield _Hands(engine.workers, passes, block_for(truth.shape))
+        except DensemError:
+            if passes is None or not passes.resumable:
+                _clear(place)
+            raise
+        _clear(place)
+
+
+def _clear(place: Path) -> None:
+    """Remove what was kept; jobs that stay in a queue are cancelled by the next evaluation."""
+    if not (place / "journal" / JOBS).exists():
+        shutil.rmtree(place, ignore_errors=True)
+
+
 def _measure(
-    what: _Judged, progress: Progress, workers: int, with_boundaries: bool, tolerance_nm: float | None
+    what: _Judged, wanted: _Wanted, hands: _Hands, progress: Progress
 ) -> tuple[BlockTables, _Findings]:
     """All that was asked for, a blockwise pass for each."""
-    passes = 1 + (what.confidence is not None) + with_boundaries
-    reports = iter([_part_of(progress, part, passes) for part in range(passes)])
-    pair = what.truth, what.prediction
-    kind = what.schema, what.protocol
-    tables = block_tables(*pair, *kind, workers=workers, progress=next(reports))
+    number = 1 + (what.confidence is not None) + wanted.boundaries
+    reports = iter([_part_of(progress, part, number) for part in range(number)])
+    pair, kind = (what.truth, what.prediction), (what.schema, what.protocol)
+    who: dict[str, Any] = {"workers": hands.workers, "passes": hands.passes}
+    tables = block_tables(*pair, *kind, read=hands.block, **who, progress=next(reports))
     trusted = distances = None
     if what.confidence is not None:
-        trusted = calibration(*pair, what.confidence, *kind, workers=workers, progress=next(reports))
-    if with_boundaries:
-        distances = boundaries(*pair, *kind, tolerance_nm, workers=workers, progress=next(reports))
+        trusted = calibration(*pair, what.confidence, *kind, block=hands.block, **who, progress=next(reports))
+    if wanted.boundaries:
+        distances = boundaries(
+            *pair, *kind, wanted.tolerance_nm, block=hands.block, **who, progress=next(reports)
+        )
     return tables, _Findings(scores(tables.whole()), trusted, distances)
 
 
