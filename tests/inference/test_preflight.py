@@ -219,6 +219,36 @@ def test_a_busy_machine_is_said(model, volume, tmp_path, faked):
     assert notes[1].startswith("2 workers on this machine share its processor")
 
 
+@pytest.mark.parametrize(
+    ("workers", "told"),
+    [
+        (1, "the coarser levels at the end; with more workers they take less, as blocks do"),
+        (
+            2,
+            "the coarser levels at the end, counted as if one worker made them: all 2 do, so that it takes less",
+        ),
+    ],
+)
+def test_a_long_end_is_said(model, volume, tmp_path, faked, workers, told):
+    faked(pyramid_seconds={"classes": 3600 / volume.box.size})
+    found = preflight(model, volume, tmp_path / "p", with_(TILED, workers=workers))
+    assert found.notes[-1].startswith("60 min of the ")
+    assert found.notes[-1].endswith(f" are {told}")
+    faked(pyramid_seconds={"classes": 0.0})
+    notes = preflight(model, volume, tmp_path / "p", with_(TILED, workers=workers)).notes
+    assert not any("coarser levels" in n for n in notes)
+
+
+def test_the_end_of_a_resampled_one_is_the_work_of_one_process(model, tmp_path, faked):
+    volume = make_volume((7, 40, 60), voxel_size_nm=(40.0, 10.0, 16.0))
+    faked(pyramid_seconds={"classes": 3600 / volume.box.size})
+    found = preflight(model, volume, tmp_path / "p", with_(TILED, resample=True, workers=2))
+    assert found.notes[-1].endswith(
+        " are bringing the labels back to the volume's own voxel size and the coarser levels: one process does "
+        "most of it, more workers hardly shorten it"
+    )
+
+
 # ---- what it refuses -------------------------------------------------------------------------
 
 

@@ -169,7 +169,7 @@ def _time(facts: dict[str, Any]) -> list[str]:
         f"reading {time_text(row['reading_seconds'])}, compressing and checking "
         f"{time_text(row['writing_seconds'])} (in memory, without the disk)",
         f"{row['work_hours']:,.4g} {row['unit']}; {time_text(row['block_seconds'])} a block; at the end "
-        f"{time_text(row['end_seconds'])} for coarser levels, in one process",
+        f"{time_text(row['end_seconds'])} for coarser levels, by one worker",
     ]
 
 

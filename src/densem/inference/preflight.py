@@ -87,6 +87,11 @@ class Preflight:
     expected_bytes: int = 0
 
     @property
+    def resampled(self) -> bool:
+        """Whether the labels are brought back from the model's voxel size at the end."""
+        return self.prepared.outputs.folder != self.folder
+
+    @property
     def unit(self) -> str:
         """What work is counted in."""
         return "worker-hours" if self.measured.device.startswith("cpu") else "GPU-hours"
@@ -365,19 +370,32 @@ def _region_notes(region: Region) -> list[str]:
 
 
 def _notes(found: Preflight) -> list[str]:
-    lines = [
+    return [
         *_place_notes(found.place),
         *_machine_notes(found),
         *_engine_notes(found),
         *_region_notes(found.prepared.region),
+        *_end_notes(found),
     ]
-    wall = found.times.wall(found.workers)
-    if found.times.end > 0.1 * wall:
-        lines.append(
-            f"{time_text(found.times.end)} of the {time_text(wall)} are the coarser levels at the end, which "
-            "one process makes: more workers do not shorten them"
-        )
-    return lines
+
+
+def _end_notes(found: Preflight) -> list[str]:
+    """Where the end is long: whether more workers would shorten it."""
+    end, wall = found.times.end, found.times.wall(found.workers)
+    if end <= 0.1 * wall:
+        return []
+    share = f"{time_text(end)} of the {time_text(wall)} are"
+    if found.resampled:
+        return [
+            f"{share} bringing the labels back to the volume's own voxel size and the coarser levels: one "
+            "process does most of it, more workers hardly shorten it"
+        ]
+    if found.workers == 1:
+        return [f"{share} the coarser levels at the end; with more workers they take less, as blocks do"]
+    return [
+        f"{share} the coarser levels at the end, counted as if one worker made them: all "
+        f"{found.workers} do, so that it takes less"
+    ]
 
 
 def _place_notes(place: Place) -> list[str]:

@@ -3,7 +3,7 @@
 computing = voxels * overhead * seconds of a window / voxels of a window
 reading   = voxels * overhead of the blocks * seconds of a voxel
 writing   = voxels * seconds of a voxel, over all outputs
-at the end, in one process: the coarser levels (and labels brought back from the model's voxel size)
+at the end, as if one worker did it: the coarser levels (and labels brought back from the model's voxel size)
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Times:
         computing: running networks.
         reading: the image.
         writing: compressing the outputs, reading them back and comparing.
-        end: what one process does after the last block.
+        end: what is left after the last block, as if one worker did it; levels are shared by all of them.
         block: one block of the largest kind, on one worker.
         blocks: how many there are to do.
     """
