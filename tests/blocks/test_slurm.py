@@ -295,3 +295,14 @@ def test_a_partition_that_is_not_there_is_a_quick_refusal(journal):
     ) as client:  # fmt: skip
         threads(client)
     assert _queue(journal) == []
+
+
+def test_ctrl_c_stays_what_it_is():
+    """In a process of its own, which has not imported it yet."""
+    pytest.importorskip("dask_jobqueue")
+    code = (
+        "import signal\nfrom densem.blocks import slurm\nknown = signal.getsignal(signal.SIGINT)\n"
+        "with slurm._own_interrupt():\n    import dask_jobqueue\n"
+        "assert signal.getsignal(signal.SIGINT) is known\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -15,6 +15,7 @@ import math
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -128,6 +129,17 @@ def clear_left_jobs(journal: Journal) -> None:
 
 
 @contextmanager
+def _own_interrupt() -> Iterator[None]:
+    """Ctrl-C stays what it is: importing dask-jobqueue (0.9) makes it end the process with exit code 0."""
+    known = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    finally:
+        if signal.getsignal(signal.SIGINT) is not known:
+            signal.signal(signal.SIGINT, known)
+
+
+@contextmanager
 def slurm_client(settings: SlurmSettings, journal: Journal, blocks: int) -> Iterator[Client]:
     """A Dask client whose workers are Slurm jobs; all of them are gone on leaving.
 
@@ -227,8 +239,9 @@ class Jobs:
 
 
 def _cluster(settings: SlurmSettings, jobs: Jobs) -> Any:
-    from dask_jobqueue import SLURMCluster
-    from dask_jobqueue.slurm import SLURMJob
+    with _own_interrupt():
+        from dask_jobqueue import SLURMCluster
+        from dask_jobqueue.slurm import SLURMJob
 
     class NotedJob(SLURMJob):  # type: ignore[misc]
         """Notes its number as soon as Slurm has given it one."""
