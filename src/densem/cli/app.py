@@ -80,6 +80,7 @@ def run(arguments: list[str]) -> int:
         modelling,
         networks,
         object_scoring,
+        objects,
         quantization,
         results,
         studies,

@@ -74,6 +74,11 @@ def describe_study(study: Study) -> dict[str, Any]:
              "page": (study.folder / "reports" / f"{n}.html").exists()}
             for n, e in manifest.predictions.items()
         ],
+        "objects": [
+            {"objects": n, "volume": e.volume, "of": f"{e.source} {e.name}",
+             "finished": (study.objects_folder(n) / "objects.csv").exists()}
+            for n, e in manifest.objects.items()
+        ],
     }  # fmt: skip
 
 

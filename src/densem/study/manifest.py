@@ -78,6 +78,17 @@ class PredictionEntry(BaseModel):
     volume_id: str = Field(description="id of its image")
 
 
+class ObjectsEntry(BaseModel):
+    """The objects of a prediction or of the labels of a volume."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    source: str = Field(description="prediction or labels")
+    name: str = Field(description="name of the prediction, or of the volume whose labels they are of")
+    volume: str = Field(description="name of the volume")
+    classes_id: str = Field(description="id of the class ids they were made from")
+
+
 class Manifest(BaseModel):
     """The content of study.toml."""
 
@@ -88,6 +99,7 @@ class Manifest(BaseModel):
     volumes: dict[str, VolumeEntry] = Field(default_factory=dict)
     models: dict[str, ModelEntry] = Field(default_factory=dict)
     predictions: dict[str, PredictionEntry] = Field(default_factory=dict)
+    objects: dict[str, ObjectsEntry] = Field(default_factory=dict)
 
     @classmethod
     def read(cls, path: Path) -> Manifest:
@@ -119,6 +131,8 @@ class Manifest(BaseModel):
     def write(self, path: Path) -> None:
         """Replace study.toml whole."""
         data = self.model_dump(mode="json", exclude={"schema_"}, exclude_none=True)
+        if not self.objects:
+            del data["objects"]  # a study without any stays readable for versions that know none
         record = {"format": FORMAT, "name": data.pop("name"), "classes": self.schema_.to_table(), **data}
         part = path.with_name(f".{path.name}.part")
         part.write_text(tomli_w.dumps(record))

@@ -2,7 +2,7 @@
 
     study.toml  volumes/<name>.zarr  annotations/<name>/semantic[.<annotator>].zarr, objects.zarr
     models/<name>/  runs/<name>/ (training in progress)  predictions/<name>/classes.zarr
-    reports/<name>.html
+    objects/<name>/  reports/<name>.html
 
 Everything inside is found through `study.toml` by relative paths, so a study can be moved.
 """
@@ -152,6 +152,10 @@ class Study:
         """Where a prediction of that name lies, or would."""
         return self.folder / "predictions" / check_name(name, "prediction")
 
+    def objects_folder(self, name: str) -> Path:
+        """Where the objects of that name lie, or would."""
+        return self.folder / "objects" / check_name(name, "objects")
+
     def model(self, name: str) -> Model:
         """Load a model by name.
 
@@ -188,6 +192,9 @@ class Study:
                                 for n, e in manifest.volumes.items()}  # fmt: skip
             for prediction in manifest.predictions.values():
                 prediction.volume = new if prediction.volume == old else prediction.volume
+            for found in manifest.objects.values():
+                if found.volume == old:
+                    found.volume, found.name = new, new if found.source == "labels" else found.name
             for model in manifest.models.values():
                 for record in (model.trained_on, model.evaluated_on):
                     if old in record:
@@ -248,12 +255,15 @@ class Study:
             manifest.volumes[name] = manifest.volumes[name].model_copy(update={"role": role})
 
     def users_of(self, name: str) -> list[str]:
-        """Models and predictions that were made from a volume."""
+        """Models, predictions and objects that were made from a volume."""
         manifest = self.manifest
         models = [
             f"model {m}" for m, e in manifest.models.items() if name in {**e.trained_on, **e.evaluated_on}
         ]
-        return models + [f"prediction {p}" for p, e in manifest.predictions.items() if e.volume == name]
+        predictions = [f"prediction {p}" for p, e in manifest.predictions.items() if e.volume == name]
+        return (
+            models + predictions + [f"objects {o}" for o, e in manifest.objects.items() if e.volume == name]
+        )
 
     def provenance(self, command: str, **facts: Any) -> dict[str, Any]:
         """The record that every volume made here carries."""

@@ -1,0 +1,67 @@
+"""`densem objects`: numbered and measured cells and organelles."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from densem.cli.app import app
+from densem.cli.progress import bar
+from densem.cli.studies import Scheduler, StudyFolder
+
+
+@app.command()
+def objects(
+    study: StudyFolder,
+    prediction: Annotated[
+        str | None, typer.Option(help="Name of the prediction.", show_default=False)
+    ] = None,
+    labels: Annotated[
+        str | None,
+        typer.Option(metavar="VOLUME", help="Instead of a prediction: the labels of this volume."),
+    ] = None,
+    name: Annotated[
+        str | None,
+        typer.Option(help="Name of the objects.", show_default="<prediction>, or <volume>-labels"),
+    ] = None,
+    settings: Annotated[
+        Path | None, typer.Option(help="A TOML file with a section for each class that differs.")
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="CLASS.KEY=VALUE", help="One setting, such as alpha_granule.h_nm=30; repeated."
+        ),
+    ] = None,
+    block: Annotated[
+        tuple[int, int, int] | None,
+        typer.Option(metavar="Z Y X", help="Voxels worked on at a time; never changes an object."),
+    ] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Blocks worked on at a time, with local.")] = 1,
+    engine: Annotated[
+        str, typer.Option(help="Where blocks are done: local (this machine), slurm or dask.")
+    ] = "local",
+    scheduler: Scheduler = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Start anew where objects are there.")
+    ] = False,
+) -> None:
+    """Number and measure the objects of every thing class; interrupted, the same command goes on."""
+    from densem.errors import ConfigError
+    from densem.study.objects import ObjectsRequest, find_in_study
+
+    if block is not None and min(block) < 1:
+        raise ConfigError(f"--block {' '.join(map(str, block))}: expected three voxel counts above zero")
+    request = ObjectsRequest(
+        prediction=prediction, labels=labels, name=name, settings=settings, overrides=tuple(set_ or ()),
+        block=block, workers=workers, engine=engine, scheduler=scheduler, overwrite=overwrite,
+    )  # fmt: skip
+    with bar("Finding objects") as progress:
+        found = find_in_study(study, request, progress)
+    for kind, count in found.counts().items():
+        typer.echo(f"{kind:<24} {count}")
+    typer.echo(f"Objects: {found.folder}")
+    if not found.parquet:
+        typer.echo("No Parquet was written: pip install 'densem[objects]' brings pyarrow.")

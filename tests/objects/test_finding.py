@@ -1,0 +1,247 @@
+"""Objects of whole volumes against cc3d, SciPy and scikit-image, and for any blocks."""
+
+import csv
+import math
+import threading
+
+import cc3d
+import numpy as np
+import pytest
+from scipy import ndimage
+from skimage.measure import euler_number, regionprops
+
+from densem.blocks import EngineChoice
+from densem.errors import ExistsError, InputError, SchemaError
+from densem.objects import ObjectsOptions, Rules, find_objects
+from densem.objects import finding as module
+from densem.objects.pieces import Tiling
+from densem.schema import LabelSchema
+from densem.volumes import Volume
+
+COMPONENTS = {name: {"method": "components"} for name in ("mitochondrion", "alpha_granule", "dense_granule")}
+SMALL_TILES = Tiling(1000, (6, 20, 24), (2, 6, 6))
+
+
+def found(volume, schema, folder, table=None, block=(99, 99, 99), workers=1, tiling=None, **more):
+    options = ObjectsOptions(
+        block=block, engine=EngineChoice(workers=workers), tiling=tiling or Tiling(), **more
+    )
+    return find_objects(volume, schema, Rules.of(schema, volume.voxel_size_nm, table), folder, options)
+
+
+def first_voxels(ids):
+    values, first = np.unique(ids, return_index=True)
+    return values[values > 0], first[values > 0]
+
+
+def same_partition(a, b):
+    assert np.array_equal(a > 0, b > 0)
+    pairs = np.unique(np.stack([a[a > 0], b[b > 0]], axis=1), axis=0)
+    assert len(pairs) == len(np.unique(pairs[:, 0])) == len(np.unique(pairs[:, 1]))
+
+
+@pytest.mark.parametrize("connectivity", [6, 26])
+def test_components_equal_one_pass_of_cc3d(ragged, schema, tmp_path, connectivity):
+    table = {n: {**r, "connectivity": connectivity} for n, r in COMPONENTS.items()}
+    table["cell"] = {"connectivity": connectivity}
+    result = found(ragged, schema, tmp_path / "o", table, block=(5, 29, 40), workers=2)
+    classes = ragged.array
+    things = (np.isin(classes, range(1, 7)), np.where(np.isin(classes, (2, 3)), classes, 0))
+    top = 0
+    for volume, kinds in zip(result.volumes, things, strict=True):
+        ids = volume.read()
+        expected = cc3d.connected_components(
+            np.ascontiguousarray(kinds.astype(np.uint8)), connectivity=connectivity
+        )
+        same_partition(ids.astype(np.int64), expected.astype(np.int64))
+        values, first = first_voxels(ids)
+        assert values.tolist() == list(range(top + 1, top + 1 + len(values)))
+        assert (np.diff(first) > 0).all()  # numbered by first voxel
+        top += len(values)
+    assert top == len(result.table["id"]) > 20
+
+
+@pytest.fixture(scope="module")
+def whole(ragged, schema, tmp_path_factory):
+    return found(ragged, schema, tmp_path_factory.mktemp("w") / "o", SWEPT, tiling=SMALL_TILES)
+
+
+SWEPT = {
+    "cell": {"fill_holes_nm3": 3e5, "min_volume_nm3": 1e5},
+    "mitochondrion": {"method": "watershed", "h_nm": 5.0},
+    "alpha_granule": {"h_nm": 8.0, "connectivity": 6},
+}
+
+
+@pytest.mark.parametrize(
+    ("block", "workers"), [((5, 29, 40), 2), ((13, 47, 17), 1), ((1, 47, 61), 3), ((7, 24, 31), 1)]
+)
+def test_any_blocks_and_workers_give_the_same(ragged, schema, whole, tmp_path, block, workers):
+    result = found(ragged, schema, tmp_path / "o", SWEPT, block, workers, SMALL_TILES)
+    for a, b in zip(whole.volumes, result.volumes, strict=True):
+        assert np.array_equal(a.read(), b.read())
+    assert result.table == whole.table
+    assert result.cells == whole.cells
+    assert (tmp_path / "o/objects.csv").read_text() == (whole.folder / "objects.csv").read_text()
+    assert not (tmp_path / "o/work").exists()
+
+
+def test_measures_equal_scikit_image(whole, ragged):
+    size, table = np.array(ragged.voxel_size_nm), whole.table
+    ids = whole.volumes[1].read().astype(np.int32)
+    rows = {i: n for n, i in enumerate(table["id"])}
+    for region in regionprops(ids, spacing=ragged.voxel_size_nm):
+        n = rows[region.label]
+        assert table["voxels"][n] == region.num_pixels
+        assert table["volume_nm3"][n] == pytest.approx(region.area)
+        centre = [table[f"centroid_{a}_nm"][n] for a in "zyx"]
+        assert centre == pytest.approx(np.array(region.centroid) + size / 2 + ragged.offset_nm)
+        start = [table[f"box_{a}_start_nm"][n] for a in "zyx"]
+        assert start == pytest.approx(np.array(region.bbox[:3]) * size + ragged.offset_nm)
+        spread = (
+            np.cov(region.coords.T * size[:, None], bias=True) if region.num_pixels > 1 else np.zeros((3, 3))
+        )
+        axes = 2 * np.sqrt(5 * np.linalg.eigvalsh(spread + np.diag(size**2 / 12)))[::-1]
+        assert [table[f"axis_{k}_nm"][n] for k in (1, 2, 3)] == pytest.approx(axes, rel=1e-6)
+        connectivity = 1 if table["class"][n] == "alpha_granule" else 3
+        assert table["euler_number"][n] == euler_number(ids == region.label, connectivity)
+
+
+def test_parents_borders_and_contacts(whole, ragged, schema):
+    cells, organelles = (v.read() for v in whole.volumes)
+    table = whole.table
+    for n, (i, level) in enumerate(zip(table["id"], table["level"], strict=True)):
+        mask = (cells, organelles)[level] == i
+        inside = np.bincount(cells[mask])
+        assert table["parent"][n] == (int(inside.argmax()) if level else 0)
+        faces = [mask.take(k, a).any() for a in range(3) for k in (0, -1)]
+        assert table["touches_border"][n] == any(faces)
+        contacts = [table[f"contact_{c}_nm2"][n] for c in (*schema.names, "unlabelled")]
+        assert sum(contacts) == pytest.approx(table["surface_nm2"][n])
+
+
+def test_cells_count_what_they_hold(whole, ragged):
+    cells, table = whole.volumes[0].read(), whole.table
+    for n, i in enumerate(whole.cells["id"]):
+        held = [k for k, p in zip(table["class"], table["parent"], strict=True) if p == i]
+        assert whole.cells["count_mitochondrion"][n] == held.count("mitochondrion")
+        share = (ragged.array[cells == i] == 3).mean()
+        assert whole.cells["fraction_alpha_granule"][n] == pytest.approx(share)
+    assert {"count_dense_granule", "fraction_canalicular_vessel"} <= set(whole.cells)
+
+
+def test_parquet_equals_csv(whole):
+    parquet = pytest.importorskip("pyarrow.parquet").read_table(whole.folder / "objects.parquet").to_pydict()
+    with (whole.folder / "objects.csv").open() as handle:
+        rows = list(csv.DictReader(handle))
+    assert parquet == whole.table
+    assert [int(r["id"]) for r in rows] == parquet["id"]
+    assert [float(r["surface_nm2"]) for r in rows] == parquet["surface_nm2"]
+
+
+def shell(shape=(9, 14, 17)):
+    """A cell with a hole of 2 x 2 x 3 voxels, and one whose hole opens to the outside at a face."""
+    classes = np.zeros(shape, np.uint8)
+    classes[1:8, 2:9, 2:9] = 1
+    classes[3:5, 4:6, 4:7] = 0
+    classes[2:7, 2:9, 11:16] = 1
+    classes[3:5, 2:6, 13] = 0
+    return classes
+
+
+def test_holes_equal_scipy(schema, tmp_path):
+    volume = Volume(shell(), (30.0, 10.0, 10.0))
+    for block in ((99, 99, 99), (4, 5, 6)):
+        result = found(volume, schema, tmp_path / f"o{block[0]}", {"cell": {"fill_holes_nm3": 1e9}}, block)
+        expected = ndimage.binary_fill_holes(volume.array > 0)
+        assert expected.sum() == (volume.array > 0).sum() + 12
+        assert np.array_equal(result.volumes[0].read() > 0, expected)
+    limited = found(volume, schema, tmp_path / "o", {"cell": {"fill_holes_nm3": 11 * 3000.0}})
+    assert np.array_equal(limited.volumes[0].read() > 0, volume.array > 0)
+
+
+def test_a_hole_with_an_unlabelled_voxel_stays_open(schema, tmp_path):
+    classes = shell()
+    classes[3, 4, 4] = 255
+    result = found(
+        Volume(classes, (30.0, 10.0, 10.0)), schema, tmp_path / "o", {"cell": {"fill_holes_nm3": 1e9}}
+    )
+    assert (result.volumes[0].read()[3:5, 4:6, 4:7] == 0).all()
+
+
+def test_small_objects_are_left_away(schema, tmp_path):
+    classes = np.zeros((5, 12, 13), np.uint8)
+    classes[0, 0, 0] = 1
+    classes[2:4, 5:9, 5:9] = 1
+    result = found(
+        Volume(classes, (30.0, 10.0, 10.0)), schema, tmp_path / "o", {"cell": {"min_volume_nm3": 3001.0}}
+    )
+    assert result.table["voxels"] == [32]
+    assert result.volumes[0].read()[0, 0, 0] == 0
+
+
+# ---- what is refused, and what goes on -------------------------------------------------------
+
+
+def test_nothing_to_find(schema, tmp_path):
+    for value, text in ((0, "no voxel of a thing class"), (255, "no voxel of a thing class")):
+        with pytest.raises(InputError, match=text):
+            found(Volume(np.full((3, 4, 5), value, np.uint8), (30.0, 10.0, 10.0)), schema, tmp_path / "o")
+    assert not (tmp_path / "o").exists()
+
+
+def test_ids_that_are_no_class(schema, tmp_path):
+    classes = np.ones((3, 4, 5), np.uint8)
+    classes[0, 0, :2] = 9
+    with pytest.raises(SchemaError, match=r"found 9 \(2 voxels\)"):
+        found(Volume(classes, (30.0, 10.0, 10.0)), schema, tmp_path / "o")
+
+
+def test_no_thing_class():
+    membrane = LabelSchema.resolve("membrane")
+    with pytest.raises(SchemaError, match="no class with  thing = true"):
+        Rules.of(membrane, (30.0, 10.0, 10.0))
+
+
+def test_more_than_uint32(ragged, schema, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "LARGEST_ID", 20)
+    with pytest.raises(InputError, match="expected at most 20 objects, the largest id of uint32, found"):
+        found(ragged, schema, tmp_path / "o")
+    assert not (tmp_path / "o").exists()
+
+
+def test_objects_that_are_there(whole, ragged, schema, tmp_path):
+    first = found(ragged, schema, tmp_path / "o", COMPONENTS)
+    with pytest.raises(ExistsError, match="give another --name or --overwrite"):
+        found(ragged, schema, tmp_path / "o", COMPONENTS)
+    again = found(ragged, schema, tmp_path / "o", SWEPT, tiling=SMALL_TILES, overwrite=True)
+    assert again.table == whole.table != first.table
+
+
+class Killed(BaseException):
+    pass
+
+
+@pytest.mark.parametrize(
+    "task", ["LabelTask", "SeamTask", "WholeTask", "TileTask", "PaintTask", "MeasureTask"]
+)
+def test_a_killed_run_goes_on(ragged, schema, whole, tmp_path, monkeypatch, task):
+    real = getattr(module, task).__call__
+    calls = []
+
+    def dying(self, index, box):
+        calls.append(index)
+        if len(calls) == 2 or task == "PaintTask":
+            raise Killed
+        return real(self, index, box)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(getattr(module, task), "__call__", dying)
+        with pytest.raises(Killed):
+            found(ragged, schema, tmp_path / "o", SWEPT, (13, 24, 61), 1, SMALL_TILES)
+    assert not (tmp_path / "o/objects.csv").exists()
+    result = found(ragged, schema, tmp_path / "o", SWEPT, (13, 24, 61), 1, SMALL_TILES)
+    assert result.table == whole.table
+    assert np.array_equal(result.volumes[1].read(), whole.volumes[1].read())
+    assert threading.active_count() < 50
+    assert math.isfinite(sum(result.table["surface_nm2"]))
