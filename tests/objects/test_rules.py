@@ -11,7 +11,7 @@ SIZE = (40.0, 10.0, 10.0)
 def test_defaults_follow_the_class_tree(schema):
     rules = Rules.of(schema, SIZE)
     assert rules["cell"].method == "components"
-    assert (rules["alpha_granule"].method, rules["alpha_granule"].h_nm) == ("watershed", 40.0)
+    assert (rules["alpha_granule"].method, rules["alpha_granule"].h_nm) == ("watershed", 20.0)
     assert set(rules.by_class) == {"cell", "mitochondrion", "alpha_granule", "dense_granule"}
 
 

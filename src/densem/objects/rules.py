@@ -29,7 +29,7 @@ class ClassRule(BaseModel):
         default="components", description="connected voxels, or those split further at their necks"
     )
     h_nm: float = Field(
-        default=40.0, gt=0, description="two bodies are apart if the neck is so much thinner (radius, nm)"
+        default=20.0, gt=0, description="two bodies are apart if the neck is so much thinner (radius, nm)"
     )
     min_volume_nm3: float = Field(default=0.0, ge=0, description="smaller objects are left away")
     fill_holes_nm3: float = Field(default=0.0, ge=0, description="enclosed holes of up to so much are filled")
@@ -63,7 +63,7 @@ class Rules:
         """The defaults of a schema, changed by a table of class -> entries.
 
         Without an entry, classes that hold no other thing (organelles) are split by watershed with an `h_nm`
-        of the longest side of a voxel, which is as far as a distance can be trusted; classes that hold things
+        of half the longest side of a voxel, the least difference of radii that can be seen; classes that hold things
         (cells) are connected components, since elongated cells have necks of their own.
 
         Raises:
@@ -86,7 +86,7 @@ class Rules:
         for name in things:
             inner = set(schema.descendant_ids(name)) - {schema[name].id}
             holds = any(c.thing for c in schema.classes if c.id in inner)
-            base = {} if holds else {"method": "watershed", "h_nm": float(max(voxel_size_nm))}
+            base = {} if holds else {"method": "watershed", "h_nm": max(voxel_size_nm) / 2}
             rules[name] = _rule({**base, **_entries(table.get(name, {}), name, where)}, name, where)
         return cls(rules)
 

@@ -65,7 +65,10 @@ def _level_table(measured: Measured, volume: Volume) -> Table:
         "voxels": voxels.tolist(),
         "volume_nm3": nm3.tolist(),
         "surface_nm2": surface.tolist(),
-        "sphericity": [float(b / s) if s > 0 else None for b, s in zip(ball, surface, strict=True)],
+        "sphericity": [
+            float(b / s) if s > 0 and not cut else None
+            for b, s, cut in zip(ball, surface, border, strict=True)
+        ],
         "euler_number": [int(e[j]) // 8 for e, j in zip(sums.euler, joined, strict=True)],
         "touches_border": border.tolist(),
     }
