@@ -117,6 +117,7 @@ def test_parents_borders_and_contacts(whole, ragged, schema):
         faces = [mask.take(k, a).any() for a in range(3) for k in (0, -1)]
         assert table["touches_border"][n] == any(faces)
         contacts = [table[f"contact_{c}_nm2"][n] for c in (*schema.names, "unlabelled")]
+        assert (table["sphericity"][n] is None) == any(faces)
         assert sum(contacts) == pytest.approx(table["surface_nm2"][n])
 
 

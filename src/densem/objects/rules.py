@@ -63,8 +63,8 @@ class Rules:
         """The defaults of a schema, changed by a table of class -> entries.
 
         Without an entry, classes that hold no other thing (organelles) are split by watershed with an `h_nm`
-        of half the longest side of a voxel, the least difference of radii that can be seen; classes that hold things
-        (cells) are connected components, since elongated cells have necks of their own.
+        of half the longest side of a voxel, the least difference of radii that can be seen; classes that
+        hold things (cells) are connected components, since elongated cells have necks of their own.
 
         Raises:
             SchemaError: if the schema has no thing class.
