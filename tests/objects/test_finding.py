@@ -219,6 +219,16 @@ def test_objects_that_are_there(whole, ragged, schema, tmp_path):
     assert again.table == whole.table != first.table
 
 
+def test_refused_input_leaves_the_objects_that_are_there(ragged, schema, tmp_path):
+    found(ragged, schema, tmp_path / "o", COMPONENTS)
+    before = {p: p.read_bytes() for p in sorted((tmp_path / "o").rglob("*")) if p.is_file()}
+    nothing = Volume(np.full((3, 4, 5), 255, np.uint8), (30.0, 10.0, 10.0))
+    with pytest.raises(InputError, match="no voxel of a thing class"):
+        found(nothing, schema, tmp_path / "o", overwrite=True)
+    assert {p: p.read_bytes() for p in sorted((tmp_path / "o").rglob("*")) if p.is_file()} == before
+    assert [p.name for p in tmp_path.iterdir()] == ["o"]
+
+
 class Killed(BaseException):
     pass
 

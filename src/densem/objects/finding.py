@@ -16,7 +16,7 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +63,7 @@ class ObjectsOptions:
         block: voxels worked on at a time, (z, y, x).
         engine: where blocks are done.
         tiling: sizes that say which components are cut whole.
-        overwrite: start anew where objects are there.
+        overwrite: start anew where objects are there; they are replaced when the new ones are finished.
         stall: minutes without a finished block after which a warning is given.
     """
 
@@ -134,17 +134,29 @@ def find_objects(
         raise ExistsError(f"{folder}: objects lie there already; give another --name or --overwrite")
     if classes.dtype != np.uint8:
         raise InputError(f"{classes.name}: expected class ids as uint8, found {classes.dtype}")
-    journal = Journal(folder / WORK / "journal")
-    with _cleared(folder), ExitStack() as open_now:
+    target = folder.with_name(f".{folder.name}.new") if is_finished(folder) else folder
+    journal = Journal(target / WORK / "journal")
+    with _cleared(target), ExitStack() as open_now:
         open_now.enter_context(journal.lock())
         if options.overwrite:
-            _remove(folder)
-        work = _Work(classes, schema, rules, folder, options, journal, progress, provenance or {})
+            _remove(target)
+        work = _Work(classes, schema, rules, target, options, journal, progress, provenance or {})
         journal.begin(work.plan())
         crew = options.engine.crew(journal, RunOptions(stall_minutes=options.stall))
         found = work.run(open_now.enter_context(crew))
-    shutil.rmtree(folder / WORK, ignore_errors=True)
-    return found
+    shutil.rmtree(target / WORK, ignore_errors=True)
+    return found if target == folder else _put_in_place(found, folder)
+
+
+def _put_in_place(found: Objects, folder: Path) -> Objects:
+    """Replace the objects of a folder by new ones that lie beside it."""
+    old = folder.with_name(f".{folder.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    folder.rename(old)
+    found.folder.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
+    volumes = tuple(open_volume(path) for path in sorted(folder.glob("objects-*.zarr")))
+    return replace(found, folder=folder, volumes=volumes)
 
 
 @contextmanager
