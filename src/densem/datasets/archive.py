@@ -15,6 +15,7 @@ import stat
 import tarfile
 import zipfile
 import zlib
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -110,7 +111,7 @@ def _seen(path: Path, error: Exception) -> str:
     return "it is a web page" if start.startswith((b"<!doctype html", b"<html")) else str(error)
 
 
-class _Reader:
+class _Reader(ABC):
     """What both kinds of archive can do."""
 
     title = ""
@@ -121,17 +122,17 @@ class _Reader:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    @abstractmethod
     def close(self) -> None:
         """Let go of the file."""
-        raise NotImplementedError
 
+    @abstractmethod
     def items(self) -> Iterator[tuple[Item, str]]:
         """Each member with what it is: `file`, `folder`, or the name of something that is refused."""
-        raise NotImplementedError
 
+    @abstractmethod
     def open(self, item: Item) -> IO[bytes]:
         """The bytes of a file."""
-        raise NotImplementedError
 
 
 class _Zip(_Reader):
