@@ -18,7 +18,8 @@ from densem.errors import (
     ResourceError,
 )
 from densem.evaluation import BlockTables, contingency, scores
-from densem.experiments.benchmark import BenchmarkRequest, conclude, do, pending, plan, run_all, summary
+from densem.experiments.benchmark import BenchmarkRequest, conclude, do, pending, plan, run_all
+from densem.experiments.results import gather
 from densem.experiments.setting import Setting
 from densem.model import Model
 from densem.study import Study
@@ -144,13 +145,15 @@ def test_the_ensemble_is_the_mean_of_its_members(finished):
     assert [m.name for m in by_score] == list(record.members)
 
 
-def test_the_summary(finished):
+def test_the_table_is_of_the_records(finished):
     setting, _ = finished
-    lines = {line[0]: line[1:] for line in summary(setting)}
-    assert list(lines) == ["Ens. Mixed (2)", "Mixed", "Flat"]
+    table = gather(setting.folder)
+    assert [row.title for row in table.rows] == ["Ens. Mixed (2)", "Mixed", "Flat"]
     values = [setting.record(setting.run(f"mixed/s{s}")).metric("eval", "labelled", "miou") for s in (1, 2)]
-    assert lines["Mixed"][0] == f"{np.mean(values):.3f} ± {np.std(values, ddof=1):.3f}"
-    assert lines["Mixed"][-1] == "2 done"
+    row, (column, *_) = table.rows[1], table.headlines
+    found = row.summary(column)
+    assert (found.mean, found.sd) == pytest.approx((np.mean(values), np.std(values, ddof=1)))
+    assert (row.state, row.count("done")) == ("done", 2)
 
 
 # ---- crashes -----------------------------------------------------------------------------------

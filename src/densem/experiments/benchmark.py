@@ -250,23 +250,3 @@ def conclude(setting: Setting, runs: Sequence[Run]) -> None:
             f"{len(bad)} of {len(runs)} runs failed ({names}); {first.name}: {why}; "
             f"--retry-failed tries them again"
         )
-
-
-def summary(setting: Setting, rows: tuple[str, ...] | None = None) -> list[list[str]]:
-    """The table so far: a line for each row, its columns as mean, standard deviation and number of runs."""
-    import statistics
-
-    suite = setting.suite if rows is None else setting.suite.only(rows)
-    lines = []
-    for row in suite.rows:
-        records = [f for r in setting.runs() if r.row.slug == row.slug and (f := setting.record(r))]
-        cells = []
-        for column in suite.columns:
-            values = [r.metric(column.role, column.protocol, column.metric) for r in records if r.done]
-            known = [v for v in values if v is not None]
-            spread = f" ± {statistics.stdev(known):.3f}" if len(known) > 1 else ""
-            cells.append(f"{statistics.mean(known):.3f}{spread}" if known else "n/a")
-        ended = {s: sum(r.status == s for r in records) for s in ("done", "collapsed", "failed")}
-        said = [f"{n} {s}" for s, n in ended.items() if n] or ["not run"]
-        lines.append([row.title, *cells, ", ".join(said)])
-    return lines
