@@ -14,6 +14,7 @@ import pytest
 
 from densem.blocks import Grid, Journal, RunOptions, coordinate
 from densem.blocks.cluster import Cluster, ask, connect, do_block, require, settle, threads
+from densem.blocks.engine import EngineLostError
 from densem.errors import ConfigError, IncompleteError, ResourceError
 
 pytest.importorskip("distributed")
@@ -97,6 +98,36 @@ def test_a_killed_worker_loses_nothing(scheduler, journal, tmp_path):
     assert report.done == 27
     assert os.path.exists(marker)
     assert sum(r["size"] for r in journal.records().values()) == 5 * 9 * 14
+
+
+@pytest.mark.parametrize(
+    ("status", "error"), [("finished", None), ("lost", None), ("cancelled", EngineLostError)]
+)
+def test_a_block_whose_result_died_with_its_worker_is_done(journal, status, error):
+    class Given:
+        """Ends at once; `lost` is what Dask says when a worker dies after its task has ended."""
+
+        def __init__(self):
+            self.status = status
+
+        def add_done_callback(self, callback):
+            self.callback = callback
+
+        def release(self):
+            pass
+
+    class Client:
+        status = "running"
+        scheduler = None
+
+        def submit(self, *arguments, **options):
+            self.given = Given()
+            return self.given
+
+    client = Client()
+    future = Cluster(client, lambda index, box: {}, journal).submit(0, GRID.box(0))
+    client.given.callback(client.given)
+    assert isinstance(future.exception(0), error or type(None))
 
 
 def test_a_block_that_kills_every_worker_is_put_aside(journal):

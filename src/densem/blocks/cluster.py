@@ -32,6 +32,8 @@ CONNECT_SECONDS = 10.0
 ASK_SECONDS = 2.0
 SETTLE_SECONDS = 60.0
 SPARE = 2
+_ENDED = ("finished", "lost")
+"""`lost`: it was finished, then the worker that kept its (empty) result died. The block is in the journal."""
 _log = logging.getLogger(__name__)
 
 
@@ -99,7 +101,7 @@ class Cluster:
             known = self._given.pop(future, None)
         if known is None:
             return  # closed in the meantime
-        if given.status == "finished":
+        if given.status in _ENDED:
             future.set_result(None)
         elif given.status == "error":
             future.set_exception(given.exception())
@@ -228,7 +230,7 @@ def ask(client: Client, question: Any, *arguments: Any, stall_minutes: float = 3
                 "no worker has come in %.3g minutes (%d are there): look at the queue, at the workers' logs "
                 "and at slurm.toml", (spoken - start) / 60, threads(client),
             )  # fmt: skip
-    if given.status not in ("finished", "error"):
+    if given.status not in (*_ENDED, "error"):
         raise ResourceError(f"{_gone(client)}; run the same again")
     return given.result()
 
