@@ -221,6 +221,9 @@ def test_a_damaged_block_is_found_and_done_again(model, volume, reference, tmp_p
     next((tmp_path / "p" / ".classes.zarr.part" / "s0" / "c").rglob("0/0/0")).unlink()
     result = predict(model, volume, tmp_path / "p", ALL)
     assert result.report.resumed == done - 1
+    said = f"; the last {result.report.done} of {result.report.planned} blocks in "
+    assert said in result.lines()[0]
+    assert "a second" not in result.lines()[0]
     assert chunk_files(tmp_path / "p") == chunk_files(reference)
 
 

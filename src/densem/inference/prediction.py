@@ -77,10 +77,14 @@ class Prediction:
 
     def lines(self) -> list[str]:
         """What to tell a person."""
-        voxels = self.classes.box.size
-        rate = f", {voxels / self.seconds / 1e3:.0f} thousand a second" if self.seconds > 0 else ""
+        voxels, report = self.classes.box.size, self.report
         more = f"; {100 * (self.overhead - 1):.0f} % more were read as context" if self.overhead else ""
-        done = f"Labelled {voxels / 1e6:.1f} million voxels in {self.seconds:.0f} s{rate}{more}"
+        if report is not None and report.resumed:
+            spent = f"; the last {report.done} of {report.planned} blocks in {self.seconds:.0f} s"
+        else:
+            rate = f", {voxels / self.seconds / 1e3:.0f} thousand a second" if self.seconds > 0 else ""
+            spent = f" in {self.seconds:.0f} s{rate}"
+        done = f"Labelled {voxels / 1e6:.1f} million voxels{spent}{more}"
         return [done, self.runtime] if self.runtime else [done]
 
 
