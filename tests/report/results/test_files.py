@@ -6,6 +6,8 @@ import csv
 import io
 import json
 import re
+import shutil
+import subprocess
 
 import pytest
 from made_up_table import EVAL, ROWS, TEST, made_up_table
@@ -123,6 +125,21 @@ def test_latex_sets_the_best_in_bold_and_explains_its_marks() -> None:
     ]
     assert r"Compared with A ($\ast$): $\downarrow$ lower, also after correction" in text
     assert r"\approx" not in text
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no pdflatex")
+def test_latex_compiles(tmp_path) -> None:
+    """Also with every symbol that has to be escaped, and without a line wider than the page."""
+    (tmp_path / "made.tex").write_text(latex.to_latex(made_up_table()))
+    (tmp_path / "evil.tex").write_text(latex.to_latex(table(row("a", 0.5, title=EVIL), name="x_y z%")))
+    (tmp_path / "paper.tex").write_text(
+        r"\documentclass{article}\usepackage[margin=15mm,landscape]{geometry}\usepackage[T1]{fontenc}"
+        r"\usepackage{booktabs}\begin{document}\input{made}\input{evil}\end{document}"
+    )
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "-no-shell-escape", "paper.tex"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, errors="replace")
+    assert done.returncode == 0, done.stdout[-2000:]
+    assert "Overfull" not in done.stdout
 
 
 def test_latex_says_what_is_missing() -> None:
