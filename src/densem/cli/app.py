@@ -84,6 +84,7 @@ def run(arguments: list[str]) -> int:
         quantization,
         results,
         studies,
+        viewing,
     )
 
     try:
