@@ -31,6 +31,18 @@ COLUMNS = (
 )
 
 
+FROM_ABOVE = """() => {
+  const state = viewer.state.toJSON();
+  state.layout = {type: "3d", orthographicProjection: true};
+  state.projectionOrientation = [0, 0, 0, 1];
+  viewer.state.reset();
+  viewer.state.restoreState(state);
+}"""
+
+
+PANEL = "document.querySelector('.neuroglancer-rendered-data-panel').getBoundingClientRect().toJSON()"
+
+
 def write(path, array, kind):
     part = ome_zarr.create(path, array.shape, array.dtype)
     part[:] = array
@@ -92,17 +104,31 @@ def picture(page):
     return np.asarray(Image.open(io.BytesIO(page.screenshot())).convert("RGB")).astype(int)
 
 
-def greenish(pixels):
+def section_of(pixels):
+    """Where the object is drawn over the image: 40 % of #01fe01 over grey 128."""
+    return np.abs(pixels - (77, 178, 77)).max(axis=-1) < 12
+
+
+def solid_of(pixels):
+    """Where a mesh of that colour is drawn, lit or not, or an axis that looks like it."""
     red, green, blue = pixels[..., 0], pixels[..., 1], pixels[..., 2]
-    return (green > 60) & (green > red + 40) & (green > blue + 40)
+    return (green > red + 20) & (green > blue + 20) & (red < 60)
 
 
-def panel(pixels, row, column):
-    """One of the four panels without its edges, buttons and scale bar."""
-    top, height = 60, (pixels.shape[0] - 60) // 2
-    width = 500  # the rest is the list of segments
-    y, x = top + row * height, column * width
-    return pixels[y + 30 : y + height - 60, x + 30 : x + width - 60]
+def extent(mask):
+    """Rows and columns of what is marked, as (first, last); single pixels do not count."""
+    lines = [np.flatnonzero(mask.sum(axis=axis) > 10) for axis in (1, 0)]
+    return [(int(found[0]), int(found[-1])) for found in lines]
+
+
+def drawn(page, enough):
+    """The picture once it shows what is waited for. Asked from here: the page evaluates no text by itself."""
+    for _ in range(120):
+        pixels = picture(page)
+        if enough(pixels):
+            return pixels
+        page.wait_for_timeout(500)
+    raise AssertionError("nothing was drawn within a minute")
 
 
 def test_object_is_drawn_in_its_colour_in_sections_and_3d(study, page):
@@ -123,18 +149,19 @@ def test_object_is_drawn_in_its_colour_in_sections_and_3d(study, page):
     )
     try:
         page.goto(server.url)
-        # polled from here: the page forbids itself to evaluate text, and so wait_for_function
-        for _ in range(60):
-            pixels = picture(page)
-            if greenish(panel(pixels, 1, 0)).any() and greenish(panel(pixels, 0, 0)).any():
-                break
-            page.wait_for_timeout(500)
+        quarter = drawn(
+            page, lambda p: section_of(p[:420, :445]).sum() > 5000 and solid_of(p[425:, :445]).sum() > 5000
+        )
         names = page.evaluate("viewer.layerManager.managedLayers.map(l => l.name)")
         place = page.evaluate("Array.from(viewer.navigationState.position.value)")
         bounds = page.evaluate(
             "viewer.layerManager.managedLayers.map(l => l.layer.dataSources[0].loadState.transform.value"
             ".outputSpace.bounds).map(b => [Array.from(b.lowerBounds), Array.from(b.upperBounds)])"
         )
+        page.evaluate(FROM_ABOVE)
+        whole = drawn(page, lambda p: solid_of(p[60:, :880]).sum() > 20000)
+        box = page.evaluate(PANEL)
+        flat = whole[int(box["top"]) : int(box["bottom"]), int(box["left"]) : int(box["right"])]
     finally:
         server.shutdown()
         server.server_close()
@@ -145,14 +172,14 @@ def test_object_is_drawn_in_its_colour_in_sections_and_3d(study, page):
     assert place == pytest.approx([-55.0, 180.0, 22.0])  # the centroid over 20, 10, 40 nm
     # both volumes lie where their corner is: 400, 1000, -2000 nm, in voxels
     assert bounds == [[[10.0, 100.0, -100.0], [34.0, 260.0, -10.0]]] * 2
-    section = panel(pixels, 0, 0)
-    green = greenish(section)
-    rows, columns = np.flatnonzero(green.any(axis=1)), np.flatnonzero(green.any(axis=0))
-    tall, wide = rows[-1] - rows[0] + 1, columns[-1] - columns[0] + 1
-    assert (
-        green[rows[0] : rows[-1], columns[0] : columns[-1]].mean() > 0.97
-    )  # a filled rectangle, less axis lines
-    assert tall / wide == pytest.approx(800 / 600, rel=0.05)
-    solid = panel(pixels, 1, 0)
-    assert greenish(solid).mean() > 0.05
-    assert (solid == 255).all(axis=-1).mean() > 0.2  # beside it nothing
+    section = section_of(quarter[:420, :445])
+    (top, bottom), (left, right) = extent(section)
+    assert section[top : bottom + 1, left : right + 1].mean() > 0.97  # a filled rectangle, less the axes
+    assert (bottom - top + 1) / (right - left + 1) == pytest.approx(800 / 600, rel=0.02)
+    # the mesh from above, alone in the window: as large as its voxels, and in the middle as they are
+    (top, bottom), (left, right) = extent(solid_of(flat))
+    tall, wide = bottom - top + 1, right - left + 1
+    assert tall / wide == pytest.approx(800 / 600, rel=0.02)
+    y, x = flat.shape[0] / 2, flat.shape[1] / 2
+    assert (top + bottom + 1) / 2 == pytest.approx(y, abs=tall / 80 / 2)  # half a voxel of 80
+    assert (left + right + 1) / 2 == pytest.approx(x, abs=wide / 30 / 4)  # a quarter of one of 30
