@@ -148,7 +148,10 @@ def test_meshes_where_they_are(study):
     (folder / "1:0").write_text("{}")
     view, state, layers = shown(study)
     url = "http://h/data/T/objects.first.meshes/|neuroglancer-precomputed:"
-    assert layers["first: cell"]["source"][2] == layers["first: things in cell"]["source"][2] == url
+    assert [layers[name]["source"][2]["url"] for name in ("first: cell", "first: things in cell")] == [
+        url,
+        url,
+    ]
     assert state["showSlices"] is False
     share = view.site.shares["objects.first.meshes"]
     assert share.find(["info"]) == (folder / "info").resolve()

@@ -72,7 +72,11 @@ def test_segments():
         "source": [
             "http://127.0.0.1:8000/data/T/objects%2Ba.0/|zarr3:",
             "http://127.0.0.1:8000/names/T/objects%2Ba.0/|neuroglancer-precomputed:",
-            "http://127.0.0.1:8000/data/T/meshes/|neuroglancer-precomputed:",
+            {
+                "url": "http://127.0.0.1:8000/data/T/meshes/|neuroglancer-precomputed:",
+                "enableDefaultSubsources": False,
+                "subsources": {"default": True},
+            },
         ],
         "tab": "segments",
         "segments": ["3", "12"],
@@ -90,14 +94,16 @@ def test_segments():
 
 
 def test_segment_names():
-    made = segment_names([3, 12], ["cell 3", "cell 12"], ["cell", "cell"], {"volume_um3": [1.5, 2.0]})
+    made = segment_names(
+        [3, 12], ["my cell 3", "my cell 12"], ["my cell", "my cell"], {"volume_um3": [1.5, 2.0]}
+    )
     assert made == {
         "@type": "neuroglancer_segment_properties",
         "inline": {
             "ids": ["3", "12"],
             "properties": [
-                {"id": "label", "type": "label", "values": ["cell 3", "cell 12"]},
-                {"id": "tags", "type": "tags", "tags": ["cell"], "values": [[0], [0]]},
+                {"id": "label", "type": "label", "values": ["my cell 3", "my cell 12"]},
+                {"id": "tags", "type": "tags", "tags": ["my_cell"], "values": [[0], [0]]},
                 {"id": "volume_um3", "type": "number", "data_type": "float32", "values": [1.5, 2.0]},
             ],
         },

@@ -22,9 +22,10 @@ def segment_names(
     """
     properties: list[dict[str, Any]] = [{"id": "label", "type": "label", "values": list(labels)}]
     if tags is not None:
-        words = sorted(set(tags))
+        joined = [tag.replace(" ", "_") for tag in tags]  # in a query a space ends the tag
+        words = sorted(set(joined))
         place = {word: [n] for n, word in enumerate(words)}
-        tag_values = [place[tag] for tag in tags]
+        tag_values = [place[tag] for tag in joined]
         properties.append({"id": "tags", "type": "tags", "tags": words, "values": tag_values})
     for name, values in (numbers or {}).items():
         numeric = {"id": name, "type": "number", "data_type": "float32", "values": list(values)}

@@ -74,11 +74,14 @@ def _layer(layer: ImageLayer | SegmentLayer, links: _Links) -> dict[str, Any]:
 
 def _volume(source: Source, links: _Links) -> dict[str, Any]:
     return {
-        "url": links.volume(source),
+        **_chosen(links.volume(source)),
         "transform": source.transform(),
-        "enableDefaultSubsources": False,
-        "subsources": {"default": True},  # without the box around the data
-    }
+    }  # without the box around the data
+
+
+def _chosen(url: str) -> dict[str, Any]:
+    """A source of which nothing but what it is for is taken."""
+    return {"url": url, "enableDefaultSubsources": False, "subsources": {"default": True}}
 
 
 def _image(layer: ImageLayer, links: _Links) -> dict[str, Any]:
@@ -102,7 +105,7 @@ def _segments(layer: SegmentLayer, links: _Links) -> dict[str, Any]:
     if layer.names is not None:
         sources.append(links.precomputed("names", layer.names))
     if layer.meshes is not None:
-        sources.append(links.precomputed("data", layer.meshes))
+        sources.append(_chosen(links.precomputed("data", layer.meshes)))  # without names of its own
     made: dict[str, Any] = {
         "type": "segmentation",
         "name": layer.name,
