@@ -200,7 +200,9 @@ def test_taken_and_wrong_addresses(ask, site):
         open_server(site, "192.0.2.1")
 
 
-def test_open_to_the_network_takes_plain_numbers(site):
+def test_open_to_the_network_takes_plain_numbers(site, monkeypatch):
+    at_home = (socket.AF_INET, ("127.0.0.1", 0))  # the test itself opens nothing to the network
+    monkeypatch.setattr("densem.viewer.server._resolve", lambda host, port: at_home)
     server = open_server(site, "0.0.0.0")
     try:
         assert server.url.startswith(f"http://127.0.0.1:{server.server_port}/open/")
