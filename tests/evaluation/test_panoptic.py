@@ -152,9 +152,46 @@ def test_a_cell_full_of_granules_is_a_cell():
 
 def test_a_vessel_is_in_a_cell_and_no_cell():
     truth = np.ones(10, int)
-    assert list(scored(truth, truth, PLATELET, true_classes=[1, 1, *[4] * 8]).classes) == [
-        "canalicular_vessel"
-    ]
+    found = scored(truth, truth, PLATELET, true_classes=[1, 1, *[4] * 8])
+    assert (found.classes, found.true_stuff) == ({}, {"canalicular_vessel": 1})
+
+
+def test_objects_of_stuff_are_no_objects():
+    """Vessels are numbered in published annotations, but nobody counts them."""
+    truth = [1, 1, 2, 2, 2, 3, 3, 0]
+    true_classes = [2, 2, 4, 4, 4, 3, 3, 1]
+    found = scored(truth, [1, 1, 0, 0, 0, 3, 3, 0], PLATELET, true_classes=true_classes,
+                   predicted_classes=true_classes)  # fmt: skip
+    assert (found.every.truth, found.every.pq, found.partitions.voxels) == (2, 1, 4)
+    assert (found.true_stuff, found.predicted_stuff) == ({"canalicular_vessel": 1}, {})
+    assert list(found.classes) == ["mitochondrion", "alpha_granule"]
+    assert ObjectScores.from_dict(found.to_dict()) == found
+
+
+def test_found_vessels_are_left_away_and_a_granule_on_a_vessel_is_false():
+    truth, true_classes = [1, 1, 2, 2, 2, 0], [2, 2, 4, 4, 4, 1]
+    prediction = [1, 1, 5, 5, 5, 0]
+    same = scored(truth, prediction, PLATELET, true_classes=true_classes, predicted_classes=true_classes)
+    assert (same.every.predicted, same.predicted_stuff) == (1, {"canalicular_vessel": 1})
+    granule = scored(
+        truth, prediction, PLATELET, true_classes=true_classes, predicted_classes=[2, 2, 3, 3, 3, 1]
+    )
+    assert (granule.every.predicted, granule.every.matched) == (2, 1)
+    assert (granule.classes["alpha_granule"].predicted, granule.predicted_stuff) == (1, {})
+
+
+def test_without_predicted_classes_what_lies_mostly_on_a_vessel_is_left_away():
+    truth, true_classes = [1, 1, 2, 2, 2, 2, 0, 0], [2, 2, 4, 4, 4, 4, 4, 4]
+    prediction = [1, 1, 5, 5, 6, 6, 6, 6]  # 5 lies on it, 6 half beside it
+    found = scored(truth, prediction, PLATELET, true_classes=true_classes)
+    assert (found.every.predicted, found.every.matched) == (2, 1)
+    assert found.predicted_stuff == {"canalicular_vessel": 1}
+
+
+def test_where_nothing_is_a_thing_all_objects_count():
+    schema = LabelSchema.from_names(["inside", "membrane"])
+    found = scored([1, 1, 2], [1, 1, 2], schema, true_classes=[0, 0, 1])
+    assert (found.every.matched, found.true_stuff) == (2, {})
 
 
 def test_without_countable_classes_most_voxels_decide():

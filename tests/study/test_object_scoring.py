@@ -158,12 +158,12 @@ def test_the_table_fits_a_narrow_terminal(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     from densem.cli.tables import print_object_scores
 
-    classes = np.full((1, 1, 4), 4, np.uint8)
+    classes = np.full((1, 1, 4), 5, np.uint8)
     volumes = (Volume(a, SIZE) for a in (classes, classes, classes))
     found = object_scores(ObjectVolumes(*volumes), LabelSchema.resolve("platelet"))
     print_object_scores(found.to_dict())
     said = capsys.readouterr().out
-    assert "canalicular_vessel" in said
+    assert "dense_granule" in said
     assert "matched" in said
     assert "mean AP" in said
     assert "…" not in said

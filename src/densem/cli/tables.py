@@ -97,6 +97,10 @@ def print_object_scores(scores: dict[str, Any]) -> None:
         f"{left_out['true_objects']} true and {left_out['predicted_objects']} found objects, "
         f"{left_out['voxels']} unlabelled voxels"
     )
+    for whose, key in (("true", "true_stuff"), ("found", "predicted_stuff")):
+        if left_out[key]:
+            told = ", ".join(f"{count} {name}" for name, count in left_out[key].items())
+            console.print(f"not scored, because the schema does not count them as things: {told} ({whose})")
 
 
 def _boundary_table(boundaries: dict[str, Any]) -> Any:

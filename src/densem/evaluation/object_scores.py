@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from densem.blocks import Triple
 from densem.errors import FormatError, InputError
+from densem.evaluation.countable import countable
 from densem.evaluation.object_classes import check_classes
 from densem.evaluation.overlaps import ObjectVolumes, Overlaps, overlaps
 from densem.evaluation.panoptic import THRESHOLDS, ObjectQuality, left_out_ids, mean, panoptic
@@ -27,6 +28,7 @@ class ObjectScores:
         partitions: adapted Rand error and variation of information, of all objects.
         true_left_out, predicted_left_out: objects that were not counted.
         ignored_voxels: voxels that were not counted.
+        true_stuff, predicted_stuff: objects by class that were left away because the class is not countable.
     """
 
     inner: bool
@@ -36,6 +38,8 @@ class ObjectScores:
     true_left_out: int
     predicted_left_out: int
     ignored_voxels: int
+    true_stuff: dict[str, int] = field(default_factory=dict)
+    predicted_stuff: dict[str, int] = field(default_factory=dict)
 
     @property
     def mean_pq(self) -> float | None:
@@ -55,6 +59,8 @@ class ObjectScores:
                 "true_objects": self.true_left_out,
                 "predicted_objects": self.predicted_left_out,
                 "voxels": self.ignored_voxels,
+                "true_stuff": self.true_stuff,
+                "predicted_stuff": self.predicted_stuff,
             },
         }
 
@@ -75,6 +81,8 @@ class ObjectScores:
                 true_left_out=left_out["true_objects"],
                 predicted_left_out=left_out["predicted_objects"],
                 ignored_voxels=left_out["voxels"],
+                true_stuff=dict(left_out["true_stuff"]),
+                predicted_stuff=dict(left_out["predicted_stuff"]),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise FormatError(
@@ -92,6 +100,8 @@ def object_scores(
     progress: Callable[[int, int], None] | None = None,
 ) -> ObjectScores:
     """Compare predicted objects with true ones in one blockwise pass.
+
+    Objects of classes that are no things are left away where the schema has things (`countable`).
 
     Args:
         volumes: the objects, and their classes if they have any.
@@ -116,10 +126,19 @@ def object_scores(
             f"{volumes.truth.name}: every voxel is ignored, so that there is nothing to score; "
             "give an annotated volume, or another id to ignore"
         )
-    found = panoptic(table, schema, inner)
-    partitions = partition_scores(*table.pairs(), left_out=left_out_ids(table, inner))
+    things = countable(table, schema)
+    found = panoptic(things.overlaps, schema, inner)
+    pairs = things.overlaps.pairs()
     return ObjectScores(
-        inner, found.every, found.classes, partitions, found.true_left_out, found.predicted_left_out, ignored
+        inner=inner,
+        every=found.every,
+        classes=found.classes,
+        partitions=partition_scores(*pairs, left_out=left_out_ids(things.overlaps, inner)),
+        true_left_out=found.true_left_out,
+        predicted_left_out=found.predicted_left_out,
+        ignored_voxels=ignored,
+        true_stuff=things.true_stuff,
+        predicted_stuff=things.predicted_stuff,
     )
 
 

@@ -109,7 +109,7 @@ class Overlaps:
         """True id, predicted id and voxels of every pair; ascending, without ignored voxels."""
         kept = ~self.ignored
         none = np.zeros(int(kept.sum()), np.uint16)
-        _, *pairs = _added_up((none, self.true_ids[kept], self.predicted_ids[kept], self.voxels[kept]))
+        _, *pairs = added_up((none, self.true_ids[kept], self.predicted_ids[kept], self.voxels[kept]))
         return pairs[0], pairs[1], pairs[2]
 
 
@@ -159,14 +159,15 @@ def totals(ids: np.ndarray, voxels: np.ndarray) -> tuple[np.ndarray, np.ndarray]
 
 # ---- counting --------------------------------------------------------------------------------
 
-_Rows = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]  # classes, true ids, predicted ids, voxels
+Rows = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+"""Classes, true ids, predicted ids and voxels, (N,) each."""
 
 
 @dataclass(frozen=True)
 class _Part:
     """The rows of one block, and the objects of truth and prediction that touch something."""
 
-    rows: _Rows
+    rows: Rows
     touching: tuple[np.ndarray, np.ndarray]
 
 
@@ -209,29 +210,29 @@ class _Total:
     """Adds tables up; what waits is never more than what is known already, or little."""
 
     def __init__(self) -> None:
-        self._waiting: list[_Rows] = []
+        self._waiting: list[Rows] = []
         self._known = self._rows = 0
 
-    def add(self, rows: _Rows) -> None:
+    def add(self, rows: Rows) -> None:
         """Take in the rows of a block."""
         self._waiting.append(rows)
         self._rows += rows[0].size
         if self._rows > 2 * self._known + _FEW:
             self.rows()
 
-    def rows(self) -> _Rows:
+    def rows(self) -> Rows:
         """All rows so far, sorted, each combination once."""
-        merged = _added_up(_joined(self._waiting))
+        merged = added_up(_joined(self._waiting))
         self._waiting, self._known, self._rows = [merged], merged[0].size, merged[0].size
         return merged
 
 
-def _joined(parts: Sequence[_Rows]) -> _Rows:
+def _joined(parts: Sequence[Rows]) -> Rows:
     classes, truth, predicted, voxels = (np.concatenate(column) for column in zip(*parts, strict=True))
     return classes, truth, predicted, voxels
 
 
-def _added_up(rows: _Rows) -> _Rows:
+def added_up(rows: Rows) -> Rows:
     """Rows in ascending order of true id, predicted id and classes, those of one combination as one."""
     classes, truth, predicted, voxels = rows
     if not voxels.size:
@@ -243,7 +244,7 @@ def _added_up(rows: _Rows) -> _Rows:
     return classes[starts], truth[starts], predicted[starts], sums
 
 
-def _runs(classes: np.ndarray, truth: np.ndarray, prediction: np.ndarray, ignored_id: int | None) -> _Rows:
+def _runs(classes: np.ndarray, truth: np.ndarray, prediction: np.ndarray, ignored_id: int | None) -> Rows:
     """The rows of a block, (Z, Y, X) each."""
     flat = classes.reshape(-1), truth.reshape(-1), prediction.reshape(-1)
     starts = np.flatnonzero(_changes(*flat))
@@ -252,7 +253,7 @@ def _runs(classes: np.ndarray, truth: np.ndarray, prediction: np.ndarray, ignore
     if ignored_id is not None:
         kinds[_equal(true_ids, ignored_id)] |= UNLABELLED << 8
     true_ids = np.where(kinds >> 8 == UNLABELLED, 0, true_ids.astype(np.uint64))
-    return _added_up((kinds, true_ids, predicted_ids.astype(np.uint64), voxels.astype(np.int64)))
+    return added_up((kinds, true_ids, predicted_ids.astype(np.uint64), voxels.astype(np.int64)))
 
 
 def _changes(*columns: np.ndarray) -> np.ndarray:
