@@ -44,7 +44,7 @@ def test_a_study_shows_what_is_unfinished(tmp_path, capsys):
     study = tmp_path / "s"
     assert densem(["new", str(study), "--classes", "a,b"]) == 0
     assert densem(["status", str(study)]) == 0
-    assert capsys.readouterr().out.endswith("No prediction is unfinished.\n")
+    assert capsys.readouterr().out.endswith("Nothing is unfinished.\n")
     unfinished(study / "predictions/one")
     unfinished(study / "predictions/two/at-model-size")
     done = unfinished(study / "predictions/three")
@@ -59,8 +59,8 @@ def test_a_study_shows_what_is_unfinished(tmp_path, capsys):
 def test_a_folder_that_is_neither_is_refused(tmp_path, capsys):
     assert densem(["status", str(tmp_path)]) == 2
     assert capsys.readouterr().err.strip() == (
-        f"densem: error: {tmp_path}: expected a study, or a prediction that was begun (with "
-        "journal/plan.json), found neither"
+        f"densem: error: {tmp_path}: expected a study, a prediction that was begun (with journal/plan.json), "
+        "or objects, found none of them"
     )
 
 

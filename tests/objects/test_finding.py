@@ -12,7 +12,7 @@ from skimage.measure import euler_number, regionprops
 
 from densem.blocks import EngineChoice
 from densem.errors import ExistsError, InputError, SchemaError
-from densem.objects import ObjectsOptions, Rules, find_objects
+from densem.objects import ObjectsOptions, Rules, find_objects, read_table
 from densem.objects import finding as module
 from densem.objects.pieces import Tiling
 from densem.schema import LabelSchema
@@ -131,6 +131,12 @@ def test_cells_count_what_they_hold(whole, ragged):
     assert {"count_dense_granule", "fraction_canalicular_vessel"} <= set(whole.cells)
 
 
+def test_a_table_read_back_is_the_same(whole):
+    assert read_table(whole.folder / "objects.csv") == whole.table
+    assert read_table(whole.folder / "cells.csv") == whole.cells
+    assert None in whole.table["sphericity"]
+
+
 def test_parquet_equals_csv(whole):
     parquet = pytest.importorskip("pyarrow.parquet").read_table(whole.folder / "objects.parquet").to_pydict()
     with (whole.folder / "objects.csv").open() as handle:
@@ -184,10 +190,25 @@ def test_small_objects_are_left_away(schema, tmp_path):
 # ---- what is refused, and what goes on -------------------------------------------------------
 
 
-def test_nothing_to_find(schema, tmp_path):
-    for value, text in ((0, "no voxel of a thing class"), (255, "no voxel of a thing class")):
-        with pytest.raises(InputError, match=text):
-            found(Volume(np.full((3, 4, 5), value, np.uint8), (30.0, 10.0, 10.0)), schema, tmp_path / "o")
+@pytest.mark.parametrize("value", [0, 255])
+def test_nothing_to_find_is_an_empty_table(schema, tmp_path, value):
+    volume = Volume(np.full((3, 4, 5), value, np.uint8), (30.0, 10.0, 10.0))
+    result = found(volume, schema, tmp_path / "o", {"cell": {"fill_holes_nm3": 1e9}}, block=(2, 3, 5))
+    assert (result.counts(), result.thing_voxels) == ({}, 0)
+    assert [v.read().any() for v in result.volumes] == [False, False]
+    table, cells = (read_table(tmp_path / "o" / name) for name in ("objects.csv", "cells.csv"))
+    assert table == result.table
+    assert cells == result.cells
+    assert {"id", "contact_unlabelled_nm2"} < set(table)
+    parquet = pytest.importorskip("pyarrow.parquet").read_table(tmp_path / "o/objects.parquet")
+    assert str(parquet.schema.field("voxels").type) == "int64"
+    assert str(parquet.schema.field("sphericity").type) == "double"
+
+
+def test_class_ids_that_are_no_uint8(schema, tmp_path):
+    for dtype in (np.float32, np.uint16):
+        with pytest.raises(InputError, match=f"expected class ids as uint8, found {np.dtype(dtype)}"):
+            found(Volume(np.ones((3, 4, 5), dtype), (30.0, 10.0, 10.0)), schema, tmp_path / "o")
     assert not (tmp_path / "o").exists()
 
 
@@ -222,9 +243,9 @@ def test_objects_that_are_there(whole, ragged, schema, tmp_path):
 def test_refused_input_leaves_the_objects_that_are_there(ragged, schema, tmp_path):
     found(ragged, schema, tmp_path / "o", COMPONENTS)
     before = {p: p.read_bytes() for p in sorted((tmp_path / "o").rglob("*")) if p.is_file()}
-    nothing = Volume(np.full((3, 4, 5), 255, np.uint8), (30.0, 10.0, 10.0))
-    with pytest.raises(InputError, match="no voxel of a thing class"):
-        found(nothing, schema, tmp_path / "o", overwrite=True)
+    wrong = Volume(np.full((3, 4, 5), 9, np.uint8), (30.0, 10.0, 10.0))
+    with pytest.raises(SchemaError, match=r"found 9 \(60 voxels\)"):
+        found(wrong, schema, tmp_path / "o", overwrite=True)
     assert {p: p.read_bytes() for p in sorted((tmp_path / "o").rglob("*")) if p.is_file()} == before
     assert [p.name for p in tmp_path.iterdir()] == ["o"]
 

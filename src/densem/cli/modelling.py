@@ -213,11 +213,12 @@ def predict(
 @app.command()
 def status(
     folder: Annotated[
-        Path, typer.Argument(metavar="STUDY|PREDICTION", help="Folder of either.", show_default=False)
+        Path,
+        typer.Argument(metavar="STUDY|PREDICTION|OBJECTS", help="Folder of one of them.", show_default=False),
     ],
     json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
 ) -> None:
-    """How predictions and imports are getting on: of a study all that are unfinished; also while they run."""
+    """How predictions, imports and objects are getting on, also during a run; of a study the unfinished."""
     import json as json_format
 
     from densem.study.progress import lines, statuses
@@ -226,7 +227,7 @@ def status(
     if json:
         typer.echo(json_format.dumps([s.to_dict() for s in found], indent=1))
         return
-    for line in [line for s in found for line in lines(s)] or ["No prediction is unfinished."]:
+    for line in [line for s in found for line in lines(s)] or ["Nothing is unfinished."]:
         typer.echo(line)
 
 

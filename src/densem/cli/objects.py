@@ -62,6 +62,9 @@ def objects(
         found = find_in_study(study, request, progress)
     for kind, count in found.counts().items():
         typer.echo(f"{kind:<24} {count}")
+    if not found.table["id"]:
+        why = "all are below min_volume_nm3" if found.thing_voxels else "there is no voxel of a thing class"
+        typer.echo(f"No object was found: {why}. The tables are empty.")
     typer.echo(f"Objects: {found.folder}")
     if not found.parquet:
         typer.echo("No Parquet was written: pip install 'densem[objects]' brings pyarrow.")

@@ -1,11 +1,11 @@
 """Countable objects: those of classes that are things, which alone have a number to be found by.
 
-Published annotations give ids to connected parts of stuff as well, such as the vessels of a platelet. Nobody looks
-for their number, so they are no objects here, whether true or predicted: their voxels belong to none.
+Published annotations give ids to connected parts of stuff as well, such as the vessels of a platelet. Nobody
+looks for their number, so they are no objects here, true or predicted: their voxels belong to none.
 
     1. a true object of a class that is no thing is left away
-    2. a predicted one likewise, if its class is known; if not, it is left away where it lies mostly (by more than
-       half) on true objects that are
+    2. a predicted one likewise, if its class is known; if not, it is left away where it lies mostly (by more
+       than half) on such true objects
 """
 
 from __future__ import annotations

@@ -1,6 +1,43 @@
-"""Objects: from class ids to numbered, measured cells and organelles; knows volumes, no networks."""
+"""Objects: from class ids to numbered, measured cells and organelles; knows volumes, no networks.
 
-from densem.objects.finding import Objects, ObjectsOptions, find_objects
-from densem.objects.rules import ClassRule, Rules
+What finds objects is loaded when it is first used: tables are read without the packages that it needs.
+"""
 
-__all__ = ["ClassRule", "Objects", "ObjectsOptions", "Rules", "find_objects"]
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from densem.errors import ConfigError
+
+if TYPE_CHECKING:
+    from densem.objects.finding import Objects, ObjectsOptions, find_objects
+    from densem.objects.rules import ClassRule, Rules
+    from densem.objects.table_file import Table, read_table
+
+_HOMES = {
+    "ClassRule": "rules",
+    "Objects": "finding",
+    "ObjectsOptions": "finding",
+    "Rules": "rules",
+    "Table": "table_file",
+    "find_objects": "finding",
+    "read_table": "table_file",
+}
+_PACKAGES = ("cc3d", "edt", "skimage")
+
+__all__ = ["ClassRule", "Objects", "ObjectsOptions", "Rules", "Table", "find_objects", "read_table"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'densem.objects' has no attribute {name!r}")
+    try:
+        return getattr(import_module(f"densem.objects.{_HOMES[name]}"), name)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.split(".")[0] not in _PACKAGES:
+            raise
+        raise ConfigError(
+            f"densem objects needs the package {error.name.split('.')[0]}, which is not installed here: "
+            "pip install 'densem[objects]'"
+        ) from None

@@ -42,7 +42,8 @@ from densem.objects.pieces import (
 from densem.objects.rules import Rules
 from densem.objects.scratch import Scratch
 from densem.objects.seams import Components, Provisional, SeamTask, join_blocks, number_blocks
-from densem.objects.table import Measured, Table, cell_table, object_table, write_csv, write_parquet
+from densem.objects.table import Measured, cell_table, object_table
+from densem.objects.table_file import Table, write_csv, write_parquet
 from densem.schema import UNLABELLED, LabelSchema
 from densem.volumes import Layout, Volume, ome_zarr, open_volume, pyramid
 from densem.volumes.shared import Shared
@@ -84,6 +85,7 @@ class Objects:
         table: a row per object.
         cells: a row per object of the outermost level.
         parquet: whether the table was written as Parquet, too.
+        thing_voxels: voxels of thing classes and what lies in them, in the class ids.
     """
 
     folder: Path
@@ -91,6 +93,7 @@ class Objects:
     table: Table
     cells: Table
     parquet: bool
+    thing_voxels: int
 
     def counts(self) -> dict[str, int]:
         """How many objects each class has."""
@@ -125,7 +128,7 @@ def find_objects(
         ExistsError: objects lie there and `overwrite` is not set.
         IntegrityError: an unfinished run of another input, other rules or blocks lies there.
         SchemaError: ids that are no class, no thing class.
-        InputError: no voxel of any thing class, or more objects than uint32 can number.
+        InputError: class ids that are not uint8, or more objects than uint32 can number.
         IncompleteError, ResourceError: as `coordinate`.
     """
     options = options or ObjectsOptions()
@@ -223,6 +226,7 @@ class _Work:
     progress: Progress | None
     provenance: dict[str, Any]
     done: int = 0
+    thing_voxels: int = 0
 
     def __post_init__(self) -> None:
         self.levels = levels(self.schema, self.rules)
@@ -260,7 +264,7 @@ class _Work:
         write_csv(cells, self.folder / "cells.csv")
         parquet = write_parquet(table, self.folder / "objects.parquet")
         write_csv(table, self.folder / "objects.csv")  # last: with it they are finished
-        return Objects(self.folder, volumes, table, cells, parquet)
+        return Objects(self.folder, volumes, table, cells, parquet, self.thing_voxels)
 
     # ---- passes ------------------------------------------------------------------------------
 
@@ -315,7 +319,7 @@ class _Work:
         return Components(provisional)
 
     def _check_classes(self, journal: Journal) -> None:
-        """Refuse ids that are no class, and a volume without a voxel of any thing."""
+        """Refuse ids that are no class, and count the voxels of things."""
         seen: Counter[int] = Counter()
         for record in journal.scan():
             seen.update({int(k): v for k, v in record["classes"].items()})
@@ -328,11 +332,7 @@ class _Work:
             )
         names = [name for level in self.levels for name in level.names]
         things = {i for name in names for i in self.schema.descendant_ids(name)}
-        if not things.intersection(seen):
-            raise InputError(
-                f"{self.classes.name}: no voxel of a thing class ({', '.join(names)}) in it, so "
-                "there is no object; look at its classes with  densem info"
-            )
+        self.thing_voxels = sum(seen[i] for i in things)
 
     def _cut(self, cutter: Cutter, crew: Crew) -> tuple[list[str], list[str]]:
         """Names of the files with pieces, and with links between them."""

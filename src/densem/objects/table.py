@@ -1,27 +1,22 @@
-"""Table: one row per object with lengths in nm; written as CSV, and as Parquet where pyarrow is there.
+"""Table: one row per object with lengths in nm.
 
 Coordinates are those of the volume: the corner of its first voxel lies at its offset.
 """
 
 from __future__ import annotations
 
-import csv
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from densem.objects.measure import Sums
 from densem.objects.nesting import Level
 from densem.objects.surface import UNIT_NM2
+from densem.objects.table_file import Table
 from densem.volumes.volume import Volume
 
-Table = dict[str, list[Any]]
-"""Columns of equal length, in order."""
 AXES = ("z", "y", "x")
 
 
@@ -141,26 +136,3 @@ def cell_table(levels: Sequence[Measured], volume: Volume) -> Table:
 
 def _inner(level: Level, name: str) -> set[int]:
     return set(level.schema.descendant_ids(name)) - {level.schema[name].id}
-
-
-def write_csv(table: Table, path: Path) -> None:
-    """As CSV; nothing where there is no value."""
-    part = path.with_name(f".{path.name}.part")
-    with part.open("w", newline="") as handle:
-        writer = csv.writer(handle)
-        writer.writerow(table)
-        writer.writerows(zip(*table.values(), strict=True))
-    os.replace(part, path)
-
-
-def write_parquet(table: Table, path: Path) -> bool:
-    """As Parquet; whether pyarrow is there."""
-    try:
-        import pyarrow
-        from pyarrow import parquet
-    except ImportError:
-        return False
-    part = path.with_name(f".{path.name}.part")
-    parquet.write_table(pyarrow.table(table), part)
-    os.replace(part, path)
-    return True

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from densem.errors import DensemError, NotFoundError
+from densem.objects.table_file import read_table
 from densem.study.study import Study
-from densem.volumes import Volume
+from densem.volumes import Volume, open_volume
 
 if TYPE_CHECKING:
     from densem.model import Model
@@ -76,10 +78,22 @@ def describe_study(study: Study) -> dict[str, Any]:
         ],
         "objects": [
             {"objects": n, "volume": e.volume, "of": f"{e.source} {e.name}",
-             "finished": (study.objects_folder(n) / "objects.csv").exists()}
+             "finished": (study.objects_folder(n) / "objects.csv").exists(), "found": _counts(study, n)}
             for n, e in manifest.objects.items()
         ],
     }  # fmt: skip
+
+
+def _counts(study: Study, name: str) -> str:
+    """`cell 2, mitochondrion 1`: objects of each class, or why that cannot be said."""
+    folder = study.objects_folder(name)
+    volumes = sorted(folder.glob("objects-*.zarr"))
+    try:
+        rows = sum(int(open_volume(path).attributes["object_count"]) for path in volumes)
+        table = read_table(folder / "objects.csv", rows)
+    except DensemError as error:
+        return str(error)
+    return ", ".join(f"{kind} {count}" for kind, count in Counter(table["class"]).items()) or "none"
 
 
 def _sources(study: Study, record: dict[str, str]) -> str:

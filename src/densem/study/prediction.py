@@ -271,12 +271,16 @@ def open_prediction(study: Study, name: str, part: str = "classes") -> Volume:
     """
     known = list(study.manifest.predictions)
     path = study.prediction_folder(name) / f"{part}.zarr"
+    if not path.exists() and (path.parent / "journal").is_dir() and part == "classes":
+        raise InputError(_unfinished(name))
     if not path.exists():
         hint = nearest(name, known) if known else " It has none yet."
         raise NotFoundError(f"study {study.name}: no prediction {name!r}.{hint}")
     volume = open_volume(path)
     if not volume.attributes.get("complete", True):
-        raise InputError(
-            f"prediction {name!r} is not finished; run its  densem predict  command again to go on"
-        )
+        raise InputError(_unfinished(name))
     return volume
+
+
+def _unfinished(name: str) -> str:
+    return f"prediction {name!r} is not finished; run its  densem predict  command again to go on"

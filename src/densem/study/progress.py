@@ -1,4 +1,6 @@
-"""Progress of predictions, evaluations and imports: of one folder, or of all unfinished ones of a study."""
+"""Progress of predictions, evaluations, imports and objects: of one folder, or of all that is unfinished in a
+study.
+"""
 
 from __future__ import annotations
 
@@ -7,24 +9,27 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from densem.blocks import Journal
+from densem.blocks import Grid, Journal, bulletin, triple
 from densem.blocks.bulletin import RUN
 from densem.blocks.journal import PLAN
 from densem.blocks.status import Status
 from densem.errors import NotFoundError
+from densem.volumes import open_volume
 
 INNER = "at-model-size"
 EVALUATIONS = ".evaluation-*"
 IMPORTS = ".import-*"
 LEVELS = ("*/volumes/.*.levels/s*", "*/annotations/*/.*.levels/s*")
 """Journals of an import: of each level of the volumes that it writes."""
+PASSES = "work/level-*/passes/*/journal"
+"""Journals of objects: of each pass of each level of nesting."""
 
 
 def statuses(folder: Path) -> list[Status]:
     """How what is made in a folder is getting on.
 
     Args:
-        folder: a prediction, evaluation or import, or a study: then all in it that are unfinished.
+        folder: a prediction, evaluation, import or objects, or a study: then all in it that are unfinished.
 
     Raises:
         NotFoundError: if it is neither.
@@ -35,14 +40,17 @@ def statuses(folder: Path) -> list[Status]:
         for home in sorted(predictions.glob(f"*/{EVALUATIONS}")):
             found.extend(_evaluation_passes(home))
         imports = [status for home in sorted(folder.glob(IMPORTS)) for status in _import_levels(home)]
+        homes = sorted([*folder.glob("objects/*"), *folder.glob("objects/.*.new")])
+        found.extend(s for home in homes for s in _objects_pass(home))
         return [s for s in [*found, *imports] if s.state != "finished"]
     journal = _journal(folder)
     if journal is not None:
         return [Status.of(journal)]
-    parts = _evaluation_passes(folder) or _import_levels(folder)
+    parts = _evaluation_passes(folder) or _import_levels(folder) or _objects_pass(folder) or _objects(folder)
     if not parts:
         raise NotFoundError(
-            f"{folder}: expected a study, or a prediction that was begun (with journal/{PLAN}), found neither"
+            f"{folder}: expected a study, a prediction that was begun (with journal/{PLAN}), or objects, "
+            "found none of them"
         )
     return parts
 
@@ -65,6 +73,32 @@ def _import_levels(home: Path) -> list[Status]:
             name = place.parent.name.removeprefix(".").removesuffix(".part.levels")
             found.append(replace(status, folder=f"{home}: {name} {place.name}"))
     return found
+
+
+def _objects_pass(home: Path) -> list[Status]:
+    """Of objects that are being found: the pass that was begun last, named by its number and what it does."""
+    begun = {place: began for place in home.glob(PASSES) if (began := _began(place))}
+    if not begun:
+        return []
+    place = max(begun, key=begun.__getitem__)
+    status = _status(Journal(place))
+    level, name = place.parents[2].name.removeprefix("level-"), place.parent.name
+    where = f"{home}: level {level}, pass {len(begun)}, {name}"
+    return [] if status is None else [replace(status, folder=where)]
+
+
+def _began(journal: Path) -> float:
+    """When a pass was begun last, in s since 1970; 0 where it never was."""
+    return float(bulletin.read(journal).get("began", 0))
+
+
+def _objects(home: Path) -> list[Status]:
+    """Of objects that are finished."""
+    if not (home / "objects.csv").is_file():
+        return []
+    volume = open_volume(sorted(home.glob("objects-*.zarr"))[0])
+    blocks = len(Grid(volume.shape, triple(volume.provenance["block"])))
+    return [Status(str(home), "finished", blocks, blocks)]
 
 
 def _status(journal: Journal) -> Status | None:
