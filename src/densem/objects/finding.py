@@ -133,6 +133,7 @@ def find_objects(
     """
     options = options or ObjectsOptions()
     folder = folder.resolve()
+    _put_back(folder)
     if is_finished(folder) and not options.overwrite:
         raise ExistsError(f"{folder}: objects lie there already; give another --name or --overwrite")
     if classes.dtype != np.uint8:
@@ -160,6 +161,13 @@ def _put_in_place(found: Objects, folder: Path) -> Objects:
     shutil.rmtree(old, ignore_errors=True)
     volumes = tuple(open_volume(path) for path in sorted(folder.glob("objects-*.zarr")))
     return replace(found, folder=folder, volumes=volumes)
+
+
+def _put_back(folder: Path) -> None:
+    """Undo what a kill between the two renamings of `_put_in_place` has left."""
+    old = folder.with_name(f".{folder.name}.old")
+    if old.exists() and not folder.exists():
+        old.rename(folder)
 
 
 @contextmanager
