@@ -81,8 +81,8 @@ class MeasureTask:
 
 
 def channels(schema: LabelSchema) -> np.ndarray:
-    """Lookup int64 (256,): class id -> its channel; unlabelled and unknown ids come last."""
-    table = schema.channel_of_id.astype(np.int64)
+    """Lookup uint8 (256,): class id -> its channel; unlabelled and unknown ids come last."""
+    table = schema.channel_of_id.astype(np.uint8)
     table[table == UNLABELLED] = len(schema)
     return table
 
@@ -131,15 +131,19 @@ def _facing(
     """
     count, width = size
     out = np.zeros(count * width, np.int64)
+    shape = triple(number.shape)
+    flat, other = number.reshape(-1), channel.reshape(-1)
+    differs = np.zeros(shape, bool)
     for way in ways:
-        near = _owned(core, triple(number.shape), way.step)
+        near = _owned(core, shape, way.step)
         far = tuple(slice(s.start + d, s.stop + d) for s, d in zip(near, way.step, strict=True))
-        meet = number[near] != number[far]
-        ends = [(number[k][meet].astype(np.int64), channel[k][meet]) for k in (near, far)]
-        for (mine, _), (_, other) in ((ends[0], ends[1]), (ends[1], ends[0])):
-            filled = mine > 0
-            codes = (mine[filled] - 1) * width + other[filled]
-            out += np.bincount(codes, minlength=count * width) * way.area
+        np.not_equal(number[near], number[far], out=differs[near])
+        p = np.flatnonzero(differs)
+        q = p + (way.step[0] * shape[1] + way.step[1]) * shape[2] + way.step[2]
+        differs[near] = False
+        for mine, beyond in ((p, q), (q, p)):
+            codes = (flat[mine].astype(np.int64) - 1) * width + other[beyond]
+            out += np.bincount(codes[codes >= 0], minlength=count * width) * way.area
     return out.reshape(count, width)
 
 
@@ -160,12 +164,16 @@ def _with_rim(number: np.ndarray, box: Box, read: Box, whole: Box) -> np.ndarray
 
 def _euler(number: np.ndarray, count: int) -> np.ndarray:
     """Eight times what the block adds to the Euler number, int64 (count, 2): joined by 6, and by 26."""
+    number = np.ascontiguousarray(number)
+    _, ny, nx = number.shape
     shape = tuple(n - 1 for n in number.shape)
     views = [number[tuple(slice(c, c + n) for c, n in zip(k, shape, strict=True))] for k in CORNERS]
-    mixed = np.zeros(shape, bool)
+    mixed = np.zeros(number.shape, bool)
+    inside = mixed[:-1, :-1, :-1]
     for view in views[1:]:
-        mixed |= view != views[0]
-    corners = np.stack([view[mixed] for view in views], axis=1)
+        inside |= view != views[0]
+    places, flat = np.flatnonzero(mixed), number.reshape(-1)
+    corners = np.stack([flat[places + (z * ny + y) * nx + x] for z, y, x in CORNERS], axis=1)
     tables = np.stack([euler_table(6), euler_table(26)], axis=1)
     out = np.zeros((count + 1, 2), np.int64)
     for i in range(8):

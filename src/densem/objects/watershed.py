@@ -81,11 +81,14 @@ def _passes(
         pairs.append(np.sort(both, axis=1))
         heights.append(np.minimum(distance[a][meet], distance[b][meet]))
     pair, height = np.concatenate(pairs), np.concatenate(heights)
-    order = np.lexsort((pair[:, 1], pair[:, 0], -height))
-    pair, height = pair[order], height[order]
-    _, first = np.unique(pair, axis=0, return_index=True)
-    first.sort()
-    return pair[first, 0], pair[first, 1], height[first]
+    code = pair[:, 0] << 32 | pair[:, 1]
+    order = np.lexsort((-height, code))
+    code, height = code[order], height[order]
+    first = np.flatnonzero(np.diff(code, prepend=-1))  # the highest of each pair
+    code, height = code[first], height[first]
+    order = np.lexsort((code, -height))
+    code, height = code[order], height[order]
+    return code >> 32, code & 0xFFFFFFFF, height
 
 
 def _merge(passes: tuple[np.ndarray, np.ndarray, np.ndarray], peaks: np.ndarray, h_nm: float) -> np.ndarray:
