@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+import zarr
 
 from densem.cli.app import run
 from densem.errors import ConfigError, InputError, NotFoundError, ShapeError, VoxelSizeError
@@ -133,6 +134,16 @@ def test_the_truth_can_be_a_file_and_ids_ignored(study, tmp_path, arrays):
     assert result.scores["partitions"]["adapted_rand_error"] == 0
 
 
+def test_ids_beyond_uint32_are_objects_of_their_own(study, tmp_path, arrays):
+    """Two true objects whose ids are one in 32 bits."""
+    ids = np.where(arrays["cells"] == 300, np.uint64(2**40 + 7), arrays["cells"].astype(np.uint64))
+    assert np.unique(ids).tolist() == [0, 7, 2**40 + 7]
+    zarr.create_array(tmp_path / "large.zarr", data=ids)
+    result = evaluated(study, input=tmp_path / "found.tif", volume="v", truth=tmp_path / "large.zarr")
+    assert result.scores["all"] == evaluated(study, input=tmp_path / "found.tif", volume="v").scores["all"]
+    assert result.scores["all"]["truth"] == 2
+
+
 def test_classes_of_a_prediction_can_be_given(study, tmp_path):
     with_objects(study, tmp_path)
     result = evaluated(study, input=tmp_path / "found.tif", volume="v", prediction="p")
@@ -192,13 +203,20 @@ def test_the_table_fits_a_narrow_terminal(capsys, monkeypatch):
             "ignored id: expected an object",
         ),
         ({"input": "found.tif", "volume": "v", "output": "none/x.json"}, NotFoundError, "there is no folder"),
+        ({"input": "found.tif", "volume": "v", "truth": "small.tif"}, ShapeError, "has shape"),
+        (
+            {"input": "found.tif", "volume": "v", "truth": "float.tif"},
+            InputError,
+            "true objects .*expected whole numbers",
+        ),
     ],
 )
 def test_refusals_write_nothing(study, tmp_path, arrays, request_, kind, message):
     tifffile.imwrite(tmp_path / "small.tif", arrays["found"][:, :5])
+    tifffile.imwrite(tmp_path / "float.tif", arrays["cells"].astype(np.float32))
     tifffile.imwrite(tmp_path / "sized.tif", arrays["found"], imagej=True, resolution=(100, 100),
                      metadata={"spacing": 0.03, "unit": "um", "axes": "ZYX"})  # fmt: skip
-    paths = {key: tmp_path / v if key in ("input", "output") else v for key, v in request_.items()}
+    paths = {key: tmp_path / v if key in ("input", "output", "truth") else v for key, v in request_.items()}
     before = sorted(study.folder.rglob("*.json"))
     with pytest.raises(kind, match=message):
         evaluated(study, **paths)
