@@ -101,8 +101,13 @@ def test_measures_equal_scikit_image(whole, ragged):
         spread = (
             np.cov(region.coords.T * size[:, None], bias=True) if region.num_pixels > 1 else np.zeros((3, 3))
         )
-        axes = 2 * np.sqrt(5 * np.linalg.eigvalsh(spread + np.diag(size**2 / 12)))[::-1]
+        spread = spread + np.diag(size**2 / 12)
+        axes = 2 * np.sqrt(5 * np.linalg.eigvalsh(spread))[::-1]
         assert [table[f"axis_{k}_nm"][n] for k in (1, 2, 3)] == pytest.approx(axes, rel=1e-6)
+        turned = np.array([[table[f"axis_{k}_{a}"][n] for a in "zyx"] for k in (1, 2, 3)])
+        np.testing.assert_allclose(turned @ turned.T, np.eye(3), atol=1e-9)
+        np.testing.assert_allclose(turned @ spread @ turned.T, np.diag((axes / 2) ** 2 / 5), atol=1e-4)
+        assert (np.take_along_axis(turned, np.abs(turned).argmax(1)[:, None], 1) > 0).all()
         connectivity = 1 if table["class"][n] == "alpha_granule" else 3
         assert table["euler_number"][n] == euler_number(ids == region.label, connectivity)
 
@@ -119,6 +124,20 @@ def test_parents_borders_and_contacts(whole, ragged, schema):
         contacts = [table[f"contact_{c}_nm2"][n] for c in (*schema.names, "unlabelled")]
         assert (table["sphericity"][n] is None) == any(faces)
         assert sum(contacts) == pytest.approx(table["surface_nm2"][n])
+
+
+def test_contact_is_shared_out_by_what_lies_beyond(schema, tmp_path):
+    """A granule half in a cell and half outside of it: as much surface to either."""
+    z, y, x = np.indices((9, 30, 33))
+    classes = np.where(y < 15, 1, 0).astype(np.uint8)
+    classes[(4 * (z - 4.0)) ** 2 + (y - 14.5) ** 2 + (x - 16.0) ** 2 <= 9.3**2] = 3
+    volume = Volume(classes, (40.0, 10.0, 10.0))
+    table = found(volume, schema, tmp_path / "o", block=(4, 13, 20)).table
+    n = table["class"].index("alpha_granule")
+    inside, outside = (table[f"contact_{name}_nm2"][n] for name in ("cell", "background"))
+    assert inside == pytest.approx(outside)
+    assert inside + outside == pytest.approx(table["surface_nm2"][n])
+    assert table["surface_nm2"][n] == pytest.approx(4 * math.pi * 93**2, rel=0.05)
 
 
 def test_cells_count_what_they_hold(whole, ragged):

@@ -48,7 +48,7 @@ def _level_table(measured: Measured, volume: Volume) -> Table:
     surface = (sums.facing * UNIT_NM2).sum(axis=1)
     nm3 = voxels * math.prod(volume.voxel_size_nm)
     low, high = sums.box[:, 0] * size + offset, sums.box[:, 1] * size + offset
-    centre, lengths, longest = _shape(sums, size)
+    centre, lengths, directions = _shape(sums, size)
     joined = [int(level.rules[k - 1].connectivity == 26) for k in measured.kind]
     border = (sums.box[:, 0] == 0).any(axis=1) | (sums.box[:, 1] == np.array(volume.shape)).any(axis=1)
     ball = math.pi ** (1 / 3) * (6 * nm3) ** (2 / 3)
@@ -73,8 +73,9 @@ def _level_table(measured: Measured, volume: Volume) -> Table:
         table[f"box_{axis}_start_nm"], table[f"box_{axis}_stop_nm"] = low[:, a].tolist(), high[:, a].tolist()
     for n in range(3):
         table[f"axis_{n + 1}_nm"] = lengths[:, n].tolist()
-    for a, axis in enumerate(AXES):
-        table[f"axis_1_{axis}"] = longest[:, a].tolist()
+    for n in range(3):
+        for a, axis in enumerate(AXES):
+            table[f"axis_{n + 1}_{axis}"] = directions[:, n, a].tolist()
     areas = sums.facing * UNIT_NM2
     for channel, name in enumerate((*level.schema.names, "unlabelled")):
         table[f"contact_{name}_nm2"] = areas[:, channel].tolist()
@@ -82,13 +83,14 @@ def _level_table(measured: Measured, volume: Volume) -> Table:
 
 
 def _shape(sums: Sums, size: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Centroids, lengths of the principal axes (longest first) and direction of the longest; nm, (N, 3) each.
+    """Centroids and lengths of the principal axes in nm, (N, 3) each, and their directions, (N, 3, 3).
 
-    The axes are those of the ellipsoid that has the object's second moments, voxels being boxes.
+    The axes, longest first, are those of the ellipsoid that has the object's second moments, voxels being
+    boxes. A direction is a row (z, y, x) of length 1 whose largest part is positive.
     """
     count = len(sums.id)
     if count == 0:
-        return np.zeros((0, 3)), np.zeros((0, 3)), np.zeros((0, 3))
+        return np.zeros((0, 3)), np.zeros((0, 3)), np.zeros((0, 3, 3))
     n = sums.voxels.astype(object)
     m = sums.moments
     mean = np.stack([m[:, a] / n for a in range(3)], axis=1).astype(np.float64)
@@ -98,10 +100,11 @@ def _shape(sums: Sums, size: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.nda
         spread[:, a, b] = spread[:, b, a] = value * size[a] * size[b]
     spread[:, range(3), range(3)] += size**2 / 12
     values, vectors = np.linalg.eigh(spread)
-    longest = vectors[:, :, 2]
-    sign = np.sign(longest[np.arange(count), np.abs(longest).argmax(axis=1)])
+    directions = vectors.transpose(0, 2, 1)[:, ::-1]
+    largest = np.abs(directions).argmax(axis=2)[..., None]
+    sign = np.sign(np.take_along_axis(directions, largest, axis=2))
     lengths = 2 * np.sqrt(5 * np.maximum(values[:, ::-1], 0))
-    return (mean + 0.5) * size, lengths, longest * sign[:, None]
+    return (mean + 0.5) * size, lengths, directions * sign
 
 
 def cell_table(levels: Sequence[Measured], volume: Volume) -> Table:
