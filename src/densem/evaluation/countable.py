@@ -51,7 +51,7 @@ def countable(overlaps: Overlaps, schema: LabelSchema | None) -> Countable:
         predicted = _stuff(overlaps.predicted_ids, overlaps.predicted_classes, overlaps.voxels, schema)
     else:
         predicted = _on_stuff(overlaps, true)
-    rows = added_up(
+    classes, true_ids, predicted_ids, voxels = added_up(
         (
             overlaps.classes,
             _without(overlaps.true_ids, true),
@@ -59,8 +59,8 @@ def countable(overlaps: Overlaps, schema: LabelSchema | None) -> Countable:
             overlaps.voxels,
         )
     )
-    fields = zip(("classes", "true_ids", "predicted_ids", "voxels"), rows, strict=True)
-    return Countable(replace(overlaps, **dict(fields)), _named(true, schema), _named(predicted, schema))
+    kept = replace(overlaps, classes=classes, true_ids=true_ids, predicted_ids=predicted_ids, voxels=voxels)
+    return Countable(kept, _named(true, schema), _named(predicted, schema))
 
 
 _Stuff = dict[int, int]  # object id -> channel of its class

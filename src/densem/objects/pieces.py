@@ -402,7 +402,7 @@ class Painter:
     def read(self, box: Box) -> np.ndarray:
         """Ids, uint32 (Z, Y, X); 0 where there is no object."""
         scratch = self.components.provisional.scratch
-        ids = np.asarray(scratch.array("id_of_component"))[self.components.read(box)].astype(np.uint32)
+        ids = scratch.array("id_of_component").astype(np.uint32)[self.components.read(box)]
         of_piece = scratch.array("id_of_piece")
         for cut, base in self._cuts(scratch, box):
             part = cut.own.clip(box)

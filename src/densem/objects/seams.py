@@ -40,14 +40,21 @@ class Provisional:
 
     def read(self, box: Box) -> np.ndarray:
         """Numbers of a box, int64 (Z, Y, X); 0 where there is no component."""
+        out = np.empty(box.shape, np.int64)
+        for piece, numbers in self.pieces(box):
+            out[piece.relative_to(box).slices] = numbers
+        return out
+
+    def pieces(self, box: Box) -> Iterator[tuple[Box, np.ndarray]]:
+        """The same block by block, so that what takes eight bytes a voxel is never larger than a block."""
         array = zarr.open_group(self.scratch.labels, mode="r")["s0"]
         assert isinstance(array, zarr.Array)
-        labels = np.asarray(array[box.slices]).astype(np.int64)
-        z, y, x = (np.arange(a, b) // c for a, b, c in zip(box.start, box.stop, self.grid.cell, strict=True))
-        _, ny, nx = self.grid.counts
-        block = (z[:, None, None] * ny + y[None, :, None]) * nx + x[None, None, :]
-        labels += np.where(labels > 0, self.scratch.array("offsets")[block], 0)
-        return labels
+        offsets, (_, ny, nx) = self.scratch.array("offsets"), self.grid.counts
+        for block in self.grid.within(box):
+            z, y, x = (start // c for start, c in zip(block.start, self.grid.cell, strict=True))
+            piece = block.clip(box)
+            labels = np.asarray(array[piece.slices]).astype(np.int64)
+            yield piece, np.where(labels > 0, labels + offsets[(z * ny + y) * nx + x], 0)
 
 
 @dataclass(frozen=True)
@@ -116,7 +123,10 @@ class Components:
 
     def read(self, box: Box) -> np.ndarray:
         """Numbers of a box, uint32 (Z, Y, X); 0 where there is no object."""
-        return self.provisional.scratch.array("component_of")[self.provisional.read(box)]
+        out, component_of = np.empty(box.shape, np.uint32), self.provisional.scratch.array("component_of")
+        for piece, numbers in self.provisional.pieces(box):
+            out[piece.relative_to(box).slices] = component_of[numbers]
+        return out
 
 
 def number_blocks(provisional: Provisional) -> None:
