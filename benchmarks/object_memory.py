@@ -24,7 +24,7 @@ from densem.objects import ObjectsOptions, Rules, find_objects
 from densem.schema import LabelSchema
 from densem.volumes import Layout, ome_zarr, open_volume
 
-SHAPES = ((40, 320, 320), (80, 640, 640), (320, 640, 640))
+SHAPES = ((40, 320, 320), (80, 640, 640), (160, 640, 640))
 CELL = (40, 160, 160)
 BLOCK = (32, 256, 256)
 SIZE = (40.0, 10.0, 10.0)

@@ -6,7 +6,7 @@ from scipy.ndimage import distance_transform_edt, gaussian_filter
 from skimage.measure import label
 from skimage.morphology import local_maxima, reconstruction
 
-from densem.objects.watershed import split_body
+from densem.objects.watershed import may_fall_apart, split_body
 
 SIZE = (40.0, 10.0, 8.0)
 OPEN = ((False, False),) * 3
@@ -70,3 +70,20 @@ def test_joined_by_corners_or_not():
     mask[:2, :4, :4] = mask[2:, 4:, 4:] = True
     assert split_body(mask, SIZE, 500.0, 26, OPEN)[1] == 1
     assert split_body(mask, SIZE, 500.0, 6, OPEN)[1] == 2
+
+
+@pytest.mark.parametrize("h", [8.0, 20.0, 30.0, 47.0])
+def test_what_may_not_fall_apart_does_not(h):
+    """Boxes of all small shapes, full, and with random holes; open and closed."""
+    rng = np.random.default_rng(int(h))
+    told = {True: 0, False: 0}
+    for shape in [(z, y, x) for z in (1, 2, 4) for y in (1, 3, 5, 8, 14) for x in (1, 4, 6, 11)]:
+        closed = [tuple(bool(b) for b in rng.integers(0, 2, 2)) for _ in range(3)]
+        may = may_fall_apart(shape, SIZE, h, closed)
+        told[may] += 1
+        for share in (1.0, 0.85, 0.7):
+            parts = label(rng.random(shape) <= share, connectivity=3)
+            bodies = [parts == k for k in range(1, parts.max() + 1)]
+            counts = [split_body(body, SIZE, h, 26, closed)[1] for body in bodies]
+            assert may or set(counts) <= {1}
+    assert min(told.values()) > 5

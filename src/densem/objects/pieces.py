@@ -25,7 +25,7 @@ from densem.blocks import Box, Grid, Triple, triple
 from densem.objects.nesting import Level
 from densem.objects.scratch import Scratch
 from densem.objects.seams import Components, joined
-from densem.objects.watershed import split_body
+from densem.objects.watershed import may_fall_apart, split_body
 from densem.volumes.volume import Nanometres
 
 
@@ -87,11 +87,20 @@ class Cutter:
     def cut(self, mask: np.ndarray, box: Box, whole: Box, kind: int) -> tuple[np.ndarray, int]:
         """Cut what lies in `box` of a component that fills the box `whole`."""
         rule = self.level.rules[kind - 1]
-        closed = [
+        closed = self._closed(box, whole)
+        return split_body(mask, self.voxel_size_nm, rule.h_nm, rule.connectivity, closed)
+
+    def may_cut(self, whole: Box, kind: int) -> bool:
+        """Whether a component that fills a box could fall apart."""
+        rule = self.level.rules[kind - 1]
+        return may_fall_apart(whole.shape, self.voxel_size_nm, rule.h_nm, self._closed(whole, whole))
+
+    def _closed(self, box: Box, whole: Box) -> list[tuple[bool, bool]]:
+        """Where the sides of `box` are those of the component, within the volume."""
+        return [
             (box.start[a] == whole.start[a] > 0, box.stop[a] == whole.stop[a] < self.shape[a])
             for a in range(3)
         ]
-        return split_body(mask, self.voxel_size_nm, rule.h_nm, rule.connectivity, closed)
 
 
 def sort_components(cutter: Cutter) -> tuple[int, int]:
@@ -162,6 +171,8 @@ class WholeTask:
         reader = _Reader(self.cutter.components, box)
         for row in range(first, last):
             whole, component = box_of(cuts["small_box"][row]), int(cuts["small"][row])
+            if not self.cutter.may_cut(whole, int(cuts["small_kind"][row])):
+                continue
             mask = reader.read(whole) == component
             labels, count = self.cutter.cut(mask, whole, whole, int(cuts["small_kind"][row]))
             if count > 1:
