@@ -4,7 +4,8 @@
     python benchmarks/phantom_objects.py STUDY SCRATCH [--model demo] [--out results.json]
 
 Every step is a command that a user would type. Scores are those of all objects, the border's too, of found classes
-against true ones; beside them the objects of the true classes, which is what remains wrong with a perfect network.
+against true ones; beside them the objects of the true classes, which is what remains wrong with a perfect network. Once with
+the defaults, once with settings for the size of the smallest objects and for cells that touch.
 """
 
 from __future__ import annotations
@@ -22,9 +23,9 @@ SHAPE = ("24", "400", "400")
 SEED = 77
 VOLUME = "objects-test"
 SMALLEST_NM3 = {"cell": 1e8, "mitochondrion": 2e6, "alpha_granule": 2e6, "dense_granule": 1e6}
-CLEAN = [
+SETTINGS = [
     w for kind, volume in SMALLEST_NM3.items() for w in ("--set", f"{kind}.min_volume_nm3={volume:.0f}")
-] + ["--set", "cell.fill_holes_nm3=1e8"]
+] + ["--set", "cell.method=watershed", "--set", "cell.h_nm=100"]
 KEPT = ("truth", "predicted", "matched", "pq", "sq", "rq", "mean_ap")
 
 
@@ -69,17 +70,25 @@ def main() -> None:
     name = f"{chosen.model}-{VOLUME}"
     if name not in Study.open(study).manifest.predictions:
         do("predict", study, "--model", chosen.model, "--volume", VOLUME, "--name", name)
-    do("evaluate", study, "--prediction", name)
-    voxels = json.loads((study / "predictions" / name / "scores-labelled.json").read_text())
     do("objects", study, "--prediction", name, "--overwrite")
-    do("objects", study, "--prediction", name, "--name", f"{name}-clean", "--overwrite", *CLEAN)
-    do("objects", study, "--labels", VOLUME, "--name", "perfect", "--overwrite")
+    do("objects", study, "--prediction", name, "--name", f"{name}-set", "--overwrite", *SETTINGS)
+    for more in ([], SETTINGS):
+        do(
+            "objects",
+            study,
+            "--labels",
+            VOLUME,
+            "--name",
+            "perfect" + "-set" * bool(more),
+            "--overwrite",
+            *more,
+        )
     results = {
-        "shape": [int(n) for n in SHAPE],
-        "miou": voxels["miou"], "miou_organelles": voxels["miou_organelles"],
+        "shape": [int(n) for n in SHAPE], "model": chosen.model, "settings": SETTINGS,
         "predicted": scores(study, name, files),
-        "predicted, small objects left away": scores(study, f"{name}-clean", files),
+        "predicted, with settings": scores(study, f"{name}-set", files),
         "true classes": scores(study, "perfect", files),
+        "true classes, with settings": scores(study, "perfect-set", files),
     }  # fmt: skip
     print(json.dumps(results, indent=1))
     if chosen.out:

@@ -177,6 +177,10 @@ def test_found_vessels_are_left_away_and_a_granule_on_a_vessel_is_false():
         truth, prediction, PLATELET, true_classes=true_classes, predicted_classes=[2, 2, 3, 3, 3, 1]
     )
     assert (granule.every.predicted, granule.every.matched) == (2, 1)
+    beside = scored([1, 1, 0, 0, 0, 0], prediction, PLATELET, true_classes=[2, 2, 1, 1, 1, 1],
+                    predicted_classes=true_classes)  # fmt: skip
+    assert (beside.every.predicted, beside.predicted_stuff) == (2, {})  # no vessel is numbered there
+    assert list(beside.classes) == ["mitochondrion"]
     assert (granule.classes["alpha_granule"].predicted, granule.predicted_stuff) == (1, {})
 
 

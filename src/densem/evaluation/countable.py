@@ -4,8 +4,8 @@ Published annotations give ids to connected parts of stuff as well, such as the 
 looks for their number, so they are no objects here, true or predicted: their voxels belong to none.
 
     1. a true object of a class that is no thing is left away
-    2. a predicted one likewise, if its class is known; if not, it is left away where it lies mostly (by more
-       than half) on such true objects
+    2. a predicted one is left away if it lies mostly (by more than half) on such true objects, and is of no
+       thing's class itself, or of unknown class
 """
 
 from __future__ import annotations
@@ -47,10 +47,10 @@ def countable(overlaps: Overlaps, schema: LabelSchema | None) -> Countable:
     if schema is None or not overlaps.classed[0] or not any(c.thing for c in schema.classes):
         return Countable(overlaps, {}, {})
     true = _stuff(overlaps.true_ids, overlaps.true_classes, overlaps.voxels, schema)
+    predicted = _on_stuff(overlaps, true)
     if overlaps.classed[1]:
-        predicted = _stuff(overlaps.predicted_ids, overlaps.predicted_classes, overlaps.voxels, schema)
-    else:
-        predicted = _on_stuff(overlaps, true)
+        own = _stuff(overlaps.predicted_ids, overlaps.predicted_classes, overlaps.voxels, schema)
+        predicted = {i: channel for i, channel in predicted.items() if i in own}
     classes, true_ids, predicted_ids, voxels = added_up(
         (
             overlaps.classes,

@@ -24,7 +24,8 @@ class ObjectScores:
     Attributes:
         inner: whether objects that touch the border or ignored voxels were left out.
         every: panoptic quality and average precision of all objects, whatever their class.
-        classes: the same by name of the class; empty where the annotation has no classes.
+        classes: the same by name of the class, of things alone where the schema has things; empty where the
+            annotation has no classes.
         partitions: adapted Rand error and variation of information, of all objects.
         true_left_out, predicted_left_out: objects that were not counted.
         ignored_voxels: voxels that were not counted.
@@ -128,11 +129,12 @@ def object_scores(
         )
     things = countable(table, schema)
     found = panoptic(things.overlaps, schema, inner)
+    named = [] if schema is None else [c.name for c in schema.classes if c.thing] or schema.names
     pairs = things.overlaps.pairs()
     return ObjectScores(
         inner=inner,
         every=found.every,
-        classes=found.classes,
+        classes={name: quality for name, quality in found.classes.items() if name in named},
         partitions=partition_scores(*pairs, left_out=left_out_ids(things.overlaps, inner)),
         true_left_out=found.true_left_out,
         predicted_left_out=found.predicted_left_out,
