@@ -14,6 +14,7 @@ from densem.blocks import EngineChoice
 from densem.errors import ExistsError, InputError, SchemaError
 from densem.objects import ObjectsOptions, Rules, find_objects, read_table
 from densem.objects import finding as module
+from densem.objects.block_components import scratch_layout
 from densem.objects.pieces import Tiling
 from densem.schema import LabelSchema
 from densem.volumes import Volume
@@ -173,6 +174,19 @@ def shell(shape=(9, 14, 17)):
     classes[2:7, 2:9, 11:16] = 1
     classes[3:5, 2:6, 13] = 0
     return classes
+
+
+@pytest.mark.parametrize(
+    ("block", "chunk"),
+    [
+        ((32, 512, 512), (16, 128, 128)),
+        ((17, 131, 190), (17, 131, 95)),  # not 1 x 1 x 95: thousands of chunks
+        ((1, 30, 250), (1, 30, 125)),
+        ((10, 1009, 96), (10, 1009, 96)),
+    ],
+)
+def test_chunks_of_the_block_components_are_no_specks(block, chunk):
+    assert scratch_layout(block) == (chunk, block)
 
 
 def test_holes_equal_scipy(schema, tmp_path):

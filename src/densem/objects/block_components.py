@@ -14,7 +14,7 @@ import cc3d
 import numpy as np
 import zarr
 
-from densem.blocks import Box, Grid, Triple
+from densem.blocks import Box, Grid, Triple, triple
 from densem.errors import IntegrityError
 from densem.objects.nesting import Level
 from densem.objects.scratch import Scratch
@@ -155,6 +155,10 @@ def digest_of(block: np.ndarray) -> str:
 
 def scratch_layout(block: Triple) -> tuple[Triple, Triple]:
     """Chunk and shard of the block components: a shard is a block, a chunk an even part of it."""
-    chunk = tuple(next(s // k for k in range(1, s + 1) if s % k == 0 and s // k <= most)
-                  for s, most in zip(block, (16, 128, 128), strict=True))  # fmt: skip
-    return (chunk[0], chunk[1], chunk[2]), block
+    return triple(_part(s, most) for s, most in zip(block, (16, 128, 128), strict=True)), block
+
+
+def _part(side: int, most: int) -> int:
+    """The largest even part of a side that is not above `most`; the whole side where all such parts are tiny."""
+    found = next(side // k for k in range(1, side + 1) if side % k == 0 and side // k <= most)
+    return found if 4 * found >= min(side, most) else side
