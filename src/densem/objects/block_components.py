@@ -159,6 +159,6 @@ def scratch_layout(block: Triple) -> tuple[Triple, Triple]:
 
 
 def _part(side: int, most: int) -> int:
-    """The largest even part of a side that is not above `most`; the whole side where all such parts are tiny."""
+    """The largest even part of a side that is at most `most`; the whole side where all such are tiny."""
     found = next(side // k for k in range(1, side + 1) if side % k == 0 and side // k <= most)
     return found if 4 * found >= min(side, most) else side
