@@ -102,12 +102,26 @@ class TilePlan(BaseModel):
         )
 
 
+class AffinityHead(BaseModel):
+    """What a network says beside the classes: whether a voxel and one some way off are of one object.
+
+    Output channel n_classes + k is the logit of voxels p and p + offsets[k] being of the same object.
+    Source: Turaga et al., Neural Computation 22 (2010); long offsets: Lee et al., arXiv:1706.00120 (2017).
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    offsets: tuple[Triple, ...] = Field(min_length=1, description="in voxels, (z, y, x)")
+    classes: tuple[str, ...] = Field(default=(), description="thing classes whose objects were annotated")
+
+
 @dataclass
 class Model:
     """A trained network with all it needs to label a volume.
 
     Attributes:
-        network: maps float32 (N, 1, Z, Y, X) to a dict of logits (N, C, Z, Y, X); in eval mode.
+        network: maps float32 (N, 1, Z, Y, X) to a dict of logits (N, C, Z, Y, X); in eval mode. With an
+            affinity head, `semantic` has a channel for each offset behind those of the classes.
         architecture: its name in `networks.ARCHITECTURES`.
         schema: output channel i is class `schema.ids[i]`.
         voxel_size_nm: (z, y, x) it was trained at.
@@ -115,6 +129,7 @@ class Model:
         fingerprint: grey-value statistics of the training volumes, for comparing new ones.
         training: summary of how it was made, as plain values.
         int8: folder of its form in 8-bit integers, if there is one; no part of the id.
+        affinities: the affinities it gives beside the classes; None: it gives none.
     """
 
     network: nn.Module
@@ -126,6 +141,7 @@ class Model:
     training: dict[str, Any] = field(default_factory=dict)
     name: str = "model"
     int8: Path | None = None
+    affinities: AffinityHead | None = None
 
     @property
     def geometry(self) -> Geometry:
@@ -145,6 +161,7 @@ class Model:
             "voxel_size_nm": list(self.voxel_size_nm),
             "network": _without_none(config.model_dump(mode="json")),
             "tile": _without_none(self.tile.model_dump(mode="json")),
+            **({"affinities": self.affinities.model_dump(mode="json")} if self.affinities else {}),
             "schema": {"classes": self.schema.to_table()},
             "fingerprint": [f.to_dict() for f in self.fingerprint],
             "training": _without_none(self.training),
@@ -192,6 +209,9 @@ class Model:
         record = _read_record(folder)
         try:
             network = networks.build(record["architecture"], record["network"])
+            head = AffinityHead.model_validate(record["affinities"]) if "affinities" in record else None
+            if head is not None:
+                networks.widen(network, len(head.offsets))
             state = load_file(folder / "weights.safetensors")
             network.load_state_dict(state)
             model = cls(
@@ -204,6 +224,7 @@ class Model:
                 training=record["training"],
                 name=record["name"],
                 int8=folder / "int8" if (folder / "int8").is_dir() else None,
+                affinities=head,
             )
         except FileNotFoundError as error:
             raise IntegrityError(
@@ -273,6 +294,22 @@ class Ensemble:
         )
 
     @property
+    def affinities(self) -> AffinityHead | None:
+        """What all members say about pairs of voxels; None if none of them says anything.
+
+        Raises:
+            ConfigError: if they say different things, or only some say any.
+        """
+        first = self.members[0]
+        for other in self.members[1:]:
+            if other.affinities != first.affinities:
+                raise ConfigError(
+                    f"ensemble: models {first.name!r} and {other.name!r} have different affinities "
+                    f"({_said(first)} and {_said(other)}), which cannot be averaged; give --no-affinities"
+                )
+        return first.affinities
+
+    @property
     def multiple(self) -> Triple:
         """Sizes that every member accepts are multiples of this."""
         return triple(math.lcm(*(m.geometry.multiple[i] for m in self.members)) for i in range(3))
@@ -292,6 +329,11 @@ class Ensemble:
     def name(self) -> str:
         """The members' names joined by `+`."""
         return "+".join(m.name for m in self.members)
+
+
+def _said(model: Model) -> str:
+    head = model.affinities
+    return f"{len(head.offsets)} offsets, of {', '.join(head.classes)}" if head else "none"
 
 
 def _widest(contexts: Sequence[Triple | None]) -> Triple | None:

@@ -49,7 +49,7 @@ def test_a_file_and_pairs_that_go_before_it(schema, tmp_path):
         ("background.h_nm=3", "'background' is no thing class"),
         ("cell.h_n=3", r"\[cell\] h_n: .*Did you mean 'h_nm'"),
         ("cell.h_nm=0", r"\[cell\] h_nm: .*greater than 0, found 0"),
-        ("cell.method=magic", r"\[cell\] method: .*'components' or 'watershed'"),
+        ("cell.method=magic", r"\[cell\] method: .*'components', 'watershed' or 'mutex'"),
         ("cell.connectivity=18", r"\[cell\] connectivity: .*6 or 26"),
     ],
 )

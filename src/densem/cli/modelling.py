@@ -110,6 +110,12 @@ def predict(
     save: Annotated[
         str, typer.Option(help="Beside classes and confidence: probabilities, entropy, with commas.")
     ] = "",
+    affinities: Annotated[
+        bool,
+        typer.Option(
+            "--affinities/--no-affinities", help="Write the affinities of a model that has them, or do not."
+        ),
+    ] = True,
     resample: Annotated[bool, typer.Option("--resample", help="Work at the model's voxel size.")] = False,
     precision: Annotated[str, typer.Option(help="auto, fp32 or bf16.")] = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
@@ -185,7 +191,7 @@ def predict(
         models=tuple(model), context=context, flips=flips, save=save, resample=resample,
         precision=precision, device=device, runtime=runtime, workers=workers, block=block,
         overwrite=overwrite, engine=engine, scheduler=scheduler, threads=threads, stall=stall,
-        core=core, box=box, mask=mask,
+        core=core, box=box, mask=mask, affinities=affinities,
     )  # fmt: skip
     if input_ is None and (study is None or volume is None):
         raise InputError("densem predict: give STUDY and --volume NAME, or --input FILE.zarr")

@@ -83,7 +83,7 @@ def _trained(setting: Setting, run: Run) -> Model:
     with PeakMemory() as peak:
         result = train(
             recipe,
-            [LabelledVolume(v.image, v.labels, v.name) for v in material.learn],
+            [LabelledVolume(v.image, v.labels, v.name, objects=v.objects) for v in material.learn],
             setting.study.schema,
             folder / "training",
             validate=Validation(material.judge, setting.study.schema),

@@ -124,7 +124,7 @@ def _decide(setting: Setting, row: Row, material: Material, folder: Path) -> Rec
     try:
         found = settle(
             recipe.model_copy(update={"schedule": patient}),
-            [LabelledVolume(v.image, v.labels, v.name) for v in material.learn],
+            [LabelledVolume(v.image, v.labels, v.name, objects=v.objects) for v in material.learn],
             setting.study.schema,
             folder,
             max_time=seconds,

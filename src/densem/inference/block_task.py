@@ -74,11 +74,13 @@ class BlockTask:
         """
         arrays = {n: self._unlabelled(n, box) for n in self.outputs.names}
         wanted = self.region.wanted(box)
+        n = len(self.outputs.schema)
         made: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
-            "classes": lambda p: fusion.classes(p, self.outputs.schema.ids),
-            "confidence": fusion.confidence,
-            "entropy": fusion.entropy,
-            "probabilities": lambda p: p,
+            "classes": lambda p: fusion.classes(p[:n], self.outputs.schema.ids),
+            "confidence": lambda p: fusion.confidence(p[:n]),
+            "entropy": lambda p: fusion.entropy(p[:n]),
+            "probabilities": lambda p: p[:n],
+            "affinities": lambda p: fusion.in_255ths(p[n:]),
         }
         done = 0
         try:
@@ -119,6 +121,5 @@ class BlockTask:
             keep_memory(self.workers)
 
     def _unlabelled(self, name: str, box: Box) -> np.ndarray:
-        if name == "probabilities":
-            return np.zeros((len(self.outputs.schema), *box.shape), np.float32)
-        return np.full(box.shape, FILL.get(name, 0), np.uint8)
+        shape = (*self.outputs.lead(name), *box.shape)
+        return np.full(shape, FILL.get(name, 0), self.outputs.dtype(name))

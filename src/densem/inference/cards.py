@@ -53,7 +53,8 @@ def labellers_for(
 ) -> list[Labeller]:
     """One labeller for each device: the first is the given one, the others have copies of its networks."""
     runtime = labeller.fusion.runtime
-    others = (Fusion.of(ensemble, replace(runtime, device=device), flips) for device in devices[1:])
+    wanted = bool(labeller.fusion.offsets)
+    others = (Fusion.of(ensemble, replace(runtime, device=device), flips, wanted) for device in devices[1:])
     return [labeller, *(replace(labeller, fusion=fusion) for fusion in others)]
 
 

@@ -112,13 +112,13 @@ def levels_of(
     """The levels of an output, finest first.
 
     Args:
-        name: `classes`, `confidence`, `entropy` or `probabilities`, which has no coarser levels.
+        name: `classes`, `confidence`, `entropy`; `probabilities` or `affinities`, without coarser levels.
         shape: of the volume, in voxels.
         layout: of level 0.
         voxel_size_nm: of level 0.
-        channels: number of classes.
+        channels: of those without coarser levels.
     """
-    if name == "probabilities":
-        return [Level(shape, layout, 4, channels)]
+    if name in ("probabilities", "affinities"):
+        return [Level(shape, layout, 4 if name == "probabilities" else 1, channels)]
     coarser = (Level(c.shape, Layout.fitting(c.shape)) for c in coarser_levels(shape, voxel_size_nm))
     return [Level(shape, layout), *coarser]

@@ -1,7 +1,9 @@
 """Fusion: class probabilities of several networks and mirrored inputs in one pass, and what comes of them.
 
 The mean of the softmax of every member and flip, in float32, on the device. From it: class ids,
-confidence round(255 p_max), entropy round(255 H / ln C).
+confidence round(255 p_max), entropy round(255 H / ln C). Affinities, where they are wanted, are further
+channels: the mean of the members' sigmoids. A mirrored input says of p and p - d what is asked of p and p + d
+along a mirrored axis, so an affinity is averaged only over flips of axes along which its offset is 0.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from densem.blocks import Box
+from densem.blocks import Box, Triple
 from densem.errors import ConfigError, InputError
 from densem.inference.int8_form import Int8Form
 from densem.inference.runtime import Ready, Runtime
@@ -38,27 +40,36 @@ class Fusion:
         networks: made ready for the runtime; all with the same classes.
         flips: sets of axes (of -3, -2, -1) along which the input is mirrored; the first is none.
         runtime: device and number format.
+        classes: number of classes, the first channels of every network.
+        offsets: of the affinities that are given behind the classes; none: the classes alone.
     """
 
     networks: tuple[Ready, ...]
     flips: tuple[tuple[int, ...], ...]
     runtime: Runtime
+    classes: int
+    offsets: tuple[Triple, ...] = ()
 
     @classmethod
-    def of(cls, models: Ensemble | Model, runtime: Runtime, flips: str = "") -> Fusion:
+    def of(
+        cls, models: Ensemble | Model, runtime: Runtime, flips: str = "", affinities: bool = False
+    ) -> Fusion:
         """Make models ready.
 
         Args:
             models: one model or several.
             runtime: where they are run.
             flips: axes to mirror, e.g. `yx`; every subset of them takes part.
+            affinities: whether to give those of models that have them.
 
         Raises:
             NotFoundError, IntegrityError: for a form in 8-bit integers that is needed and not there.
+            ConfigError: for members with different affinities, where these are wanted.
         """
-        members = models.members if isinstance(models, Ensemble) else (models,)
-        ready = tuple(runtime.prepare(m.network, _int8(m, runtime)) for m in members)
-        return cls(ready, subsets(flips), runtime)
+        ensemble = models if isinstance(models, Ensemble) else Ensemble([models])
+        ready = tuple(runtime.prepare(m.network, _int8(m, runtime)) for m in ensemble.members)
+        head = ensemble.affinities if affinities else None
+        return cls(ready, subsets(flips), runtime, len(ensemble.schema), head.offsets if head else ())
 
     @property
     def streams(self) -> bool:
@@ -68,7 +79,7 @@ class Fusion:
     def pieces(
         self, image: np.ndarray, window: Window, normalize: Normalize = as_it_is
     ) -> Iterator[tuple[Box, Tensor]]:
-        """Class probabilities of a tile's core, in pieces along z.
+        """Class probabilities (and affinities) of a tile's core, in pieces along z.
 
         Args:
             image: grey values (Z, Y, X), of the window's shape.
@@ -76,8 +87,9 @@ class Fusion:
             normalize: makes the float32 input of the network of some slices; by default they are it.
 
         Yields:
-            Boxes that fill the core, in voxels of the volume, each with float32 (C, Z, Y, X) on the device
-            that sums to 1 over C. One network gives slab by slab; several, or flips, are fused first.
+            Boxes that fill the core, in voxels of the volume, each with float32 (C + K, Z, Y, X) on the
+            device: C classes that sum to 1, then the affinities of K offsets, if they are wanted, in [0, 1].
+            One network gives slab by slab; several, or flips, are fused first.
 
         Raises:
             InputError: if they are not finite; names the tile.
@@ -101,12 +113,34 @@ class Fusion:
         """The core as one piece, fused."""
         total: Tensor | None = None
         for network, axes in passes:
+            kept = self._kept(axes)
             for box, p in self._one(network, axes, shown, window):
                 if total is None:
                     total = p.new_zeros((p.shape[0], *window.core.shape))
-                total[:, *box.relative_to(window.core).slices] += p
+                part = total[:, *box.relative_to(window.core).slices]
+                if all(kept):
+                    part += p
+                    continue
+                for channel in np.flatnonzero(kept):
+                    part[channel] += p[channel]
         assert total is not None
-        yield window.core, total.div_(len(passes))
+        if not self.offsets:
+            yield window.core, total.div_(len(passes))
+            return
+        for channel, count in enumerate(np.sum([self._kept(axes) for _, axes in passes], axis=0)):
+            total[channel].div_(int(count))
+        yield window.core, total
+
+    def _kept(self, axes: tuple[int, ...]) -> list[bool]:
+        """Which channels an input mirrored along these axes has something to say about."""
+        return [True] * self.classes + [not any(o[a] for a in axes) for o in self.offsets]
+
+    def _values(self, logits: Tensor) -> Tensor:
+        """Probabilities and affinities from logits (C + K, Z, Y, X), as far as they are wanted."""
+        p = torch.softmax(logits[: self.classes].float(), dim=0)
+        if not self.offsets:
+            return p
+        return torch.cat([p, torch.sigmoid(logits[self.classes :].float())])
 
     def _one(
         self, network: Ready, axes: tuple[int, ...], shown: Shown, window: Window
@@ -116,7 +150,7 @@ class Fusion:
         if not network.streams:
             logits = network.whole(shown.slices(0, shown.shape[0]))
             logits = logits.flip(axes) if axes else logits
-            yield window.core, torch.softmax(logits[:, *window.inside].float(), dim=0)
+            yield window.core, self._values(logits[:, *window.inside])
             return
         view = _View.of(window, network, axes)
         z = view.first
@@ -124,7 +158,7 @@ class Fusion:
             z += logits.shape[1]
             box, part = view.place(z - logits.shape[1], logits)
             if box.size:
-                yield box, torch.softmax(part.float(), dim=0)
+                yield box, self._values(part)
 
 
 @dataclass(frozen=True)
@@ -244,6 +278,11 @@ def confidence(probabilities: Tensor) -> Tensor:
     for p in probabilities[1:]:
         torch.maximum(best, p, out=best)
     return best.mul_(255).round_().clamp_(0, 255).to(torch.uint8)
+
+
+def in_255ths(values: Tensor) -> Tensor:
+    """round(255 a), uint8, of values in [0, 1]."""
+    return values.mul(255).round_().clamp_(0, 255).to(torch.uint8)
 
 
 def entropy(probabilities: Tensor) -> Tensor:

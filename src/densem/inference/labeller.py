@@ -53,6 +53,7 @@ class Labeller:
         volume: Volume,
         options: PredictOptions | None = None,
         box: Box | None = None,
+        affinities: bool = False,
     ) -> Labeller:
         """Make models ready for a volume.
 
@@ -61,6 +62,7 @@ class Labeller:
             volume: the image.
             options: what `predict` takes.
             box: fit the tiles to this box alone instead of the whole volume.
+            affinities: whether the affinities of models that have them are to follow the classes.
 
         Raises:
             VoxelSizeError: if the volume's voxel size is not the models'.
@@ -70,14 +72,15 @@ class Labeller:
         ensemble = models if isinstance(models, Ensemble) else Ensemble([models])
         check_sizes(ensemble, volume)
         return cls(
-            Fusion.of(ensemble, runtime_of(options), options.flips),
+            Fusion.of(ensemble, runtime_of(options), options.flips, affinities),
             volume,
             tiling_for(ensemble, volume.shape, options, box),
             volume.intensity or measure_intensity(volume),
         )
 
     def pieces(self, cores: Iterable[Box]) -> Iterator[tuple[Box, Tensor]]:
-        """Boxes that fill the cores, each with class probabilities float32 (C, Z, Y, X) on the device.
+        """Boxes that fill the cores, each with class probabilities float32 (C, Z, Y, X) on the device,
+        behind which the affinities follow if they are wanted: (C + K, Z, Y, X).
 
         Reads once; the pieces of a core come one after the other. A core whose whole window has one grey
         value holds no tissue: nothing comes of it.

@@ -83,6 +83,7 @@ class Probe:
         threads: of torch.
         chunk: of the outputs, (z, y, x).
         seconds: time for the windows of all designs together.
+        outputs: names of those that are written; none given: those of the options.
     """
 
     ensemble: Ensemble
@@ -94,6 +95,7 @@ class Probe:
     threads: int
     chunk: Triple
     seconds: float
+    outputs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -257,7 +259,10 @@ def _labeller(probe: Probe, model: Model) -> Labeller:
     record = {"intensity": probe.intensity.to_dict(), "id": "window"}
     volume = replace(probe.volume, voxel_size_nm=model.voxel_size_nm, path=None, attributes=record)
     options = probe.options.model_copy(update={"flips": "", "engine": "local"})
-    return replace(Labeller.of(model, volume, options), tiling=probe.tiling)
+    return replace(
+        Labeller.of(model, volume, options, affinities="affinities" in probe.outputs),
+        tiling=probe.tiling,
+    )
 
 
 def _timed(labeller: Labeller, probe: Probe, seconds: float) -> tuple[Timing, np.ndarray]:
@@ -302,14 +307,16 @@ def _timing(marks: Sequence[tuple[int, float]], of: int) -> Timing:
 
 def _outputs(probe: Probe, p: np.ndarray) -> dict[str, np.ndarray]:
     """What would be written of probabilities float32 (C, Z, Y, X)."""
-    values = torch.from_numpy(p)
+    n = len(probe.ensemble.schema)
+    values = torch.from_numpy(p[:n])
     made: dict[str, Callable[[], np.ndarray]] = {
         "classes": lambda: fusion.classes(values, probe.ensemble.schema.ids).numpy(),
         "confidence": lambda: fusion.confidence(values).numpy(),
         "entropy": lambda: fusion.entropy(values).numpy(),
         "probabilities": lambda: p[:1],
+        "affinities": lambda: fusion.in_255ths(torch.from_numpy(p[n : n + 1])).numpy(),
     }
-    return {name: made[name]() for name in probe.options.outputs}
+    return {name: made[name]() for name in probe.outputs or probe.options.outputs}
 
 
 def _cost(name: str, values: np.ndarray, probe: Probe) -> tuple[float, float, float]:
@@ -323,10 +330,11 @@ def _cost(name: str, values: np.ndarray, probe: Probe) -> tuple[float, float, fl
     array[:] = values
     back = np.asarray(array[:])
     assert np.array_equal(back, values)
-    channels = len(probe.ensemble.schema) if name == "probabilities" else 1
+    head = probe.ensemble.affinities if name == "affinities" else None
+    channels = len(head.offsets) if head else len(probe.ensemble.schema) if name == "probabilities" else 1
     written = (time.perf_counter() - start) * channels / math.prod(shape)
     size = sum(len(value) for key, value in store.items() if "/c/" in key)
-    if name == "probabilities":
+    if name in ("probabilities", "affinities"):
         return size / values.nbytes, written, 0.0
     return size / values.nbytes, written, _pyramid_seconds(name, values, probe, written)
 

@@ -71,8 +71,9 @@ class Blocks:
         shard: blocks are whole shards.
         context: read around a block.
         voxel_bytes: of the image.
-        outputs: how many outputs have a byte a voxel.
+        outputs: bytes a voxel of all outputs but the probabilities.
         channels: classes of which probabilities are written; 0 where they are not.
+        pairs: offsets of which affinities are written; 0 where they are not.
     """
 
     shape: Triple
@@ -81,29 +82,32 @@ class Blocks:
     voxel_bytes: int
     outputs: int
     channels: int
+    pairs: int = 0
 
     @classmethod
     def of(cls, prepared: Prepared) -> Blocks:
         """Of a prediction."""
         names, volume = prepared.outputs.names, prepared.labeller.volume
-        channels = len(prepared.outputs.schema) if "probabilities" in names else 0
+        channels = prepared.outputs.channels("probabilities")
+        pairs = prepared.outputs.channels("affinities")
         return cls(
             volume.shape,
             prepared.outputs.layout.shard,
             prepared.labeller.tiling.context,
             volume.dtype.itemsize,
-            len(names) - bool(channels),
+            len(names) - bool(channels) - bool(pairs) + pairs,
             channels,
+            pairs,
         )
 
     def size(self, block: Triple) -> int:
         """Bytes for a block of this shape, no less than what `predict` reckons with."""
         reach = math.prod(min(b + 2 * c, n) for b, c, n in zip(block, self.context, self.shape, strict=True))
-        largest = 4 * self.channels or 1
+        largest = max(4 * self.channels, self.pairs, 1)
         counted = reach * self.voxel_bytes + math.prod(block) * (
             self.outputs + 4 * self.channels + 2 * largest
         )
-        return max(counted, math.prod(block) * RULE * (1 + self.channels))
+        return max(counted, math.prod(block) * (RULE * (1 + self.channels) + 2 * self.pairs))
 
     def largest_within(self, block: Triple, room: float) -> Triple | None:
         """The block of most voxels, on no side longer than this one, that takes at most `room` bytes."""
@@ -146,4 +150,5 @@ def _sides(shards: Grid, counts: Triple) -> Triple:
 
 def _fused(prepared: Prepared) -> int:
     """Probabilities of a core while several passes are added up."""
-    return 2 * 4 * len(prepared.outputs.schema) * math.prod(prepared.labeller.tiling.core)
+    channels = len(prepared.outputs.schema) + len(prepared.labeller.fusion.offsets)
+    return 2 * 4 * channels * math.prod(prepared.labeller.tiling.core)

@@ -27,6 +27,10 @@ class PredictOptions(BaseModel):
         description="written beside classes and confidence: entropy (round(255 * H / ln C)), probabilities "
         "(float32 for every class)",
     )
+    affinities: bool = Field(
+        default=True,
+        description="write the affinities of models that have them, uint8 (K, Z, Y, X), round(255 * a)",
+    )
     precision: Precision = Field(
         default="auto", description="auto (bf16 where the processor has it), bf16 or fp32"
     )

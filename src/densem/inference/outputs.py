@@ -24,13 +24,14 @@ import zarr
 from densem.blocks import Box, Crew, Grid, LocalCrew, Triple
 from densem.errors import IntegrityError, ResourceError
 from densem.inference.quantities import size_text
+from densem.model import AffinityHead
 from densem.schema import UNLABELLED, LabelSchema
 from densem.volumes import Layout, ome_zarr, pyramid
 from densem.volumes.volume import Nanometres
 
 FILL = {"classes": UNLABELLED}
 """Where nothing was predicted; 0 in the other outputs."""
-NAMES = ("classes", "confidence", "entropy", "probabilities")
+NAMES = ("classes", "confidence", "entropy", "probabilities", "affinities")
 LARGEST_SHARD_COUNT = 100_000
 LARGE_TILE = 2_000_000
 Digests = dict[str, list[str]]
@@ -43,10 +44,11 @@ class Outputs:
 
     Attributes:
         folder: of the prediction.
-        names: of `classes`, `confidence`, `entropy`, `probabilities`.
+        names: of `classes`, `confidence`, `entropy`, `probabilities`, `affinities`.
         shape: of the volume, in voxels.
         layout: chunks are tiles, shards are whole tiles.
         schema: number of classes and their names.
+        head: whose affinities are written, if they are.
     """
 
     folder: Path
@@ -54,6 +56,24 @@ class Outputs:
     shape: Triple
     layout: Layout
     schema: LabelSchema
+    head: AffinityHead | None = None
+
+    def channels(self, name: str) -> int:
+        """Length of the first axis of an output; 0 where it has none, or is not written."""
+        if name not in self.names:
+            return 0
+        if name == "affinities":
+            assert self.head is not None
+            return len(self.head.offsets)
+        return len(self.schema) if name == "probabilities" else 0
+
+    def lead(self, name: str) -> tuple[int, ...]:
+        """The axes of an output before z, y and x."""
+        return (self.channels(name),) if self.channels(name) else ()
+
+    def dtype(self, name: str) -> str:
+        """Of an output."""
+        return "float32" if name == "probabilities" else "uint8"
 
     def path(self, name: str) -> Path:
         """Where a finished output lies."""
@@ -63,12 +83,11 @@ class Outputs:
         """Lay out all outputs, empty; what was begun before is removed."""
         self.clear()
         for name in self.names:
-            lead = (len(self.schema),) if name == "probabilities" else ()
             part = ome_zarr.temporary(self.path(name))
             part.mkdir(parents=True)
             group = zarr.open_group(part, mode="w", zarr_format=3)
-            dtype = "float32" if lead else "uint8"
-            ome_zarr.create_array(group, "s0", (*lead, *self.shape), dtype, self.layout, FILL.get(name, 0))
+            shape = (*self.lead(name), *self.shape)
+            ome_zarr.create_array(group, "s0", shape, self.dtype(name), self.layout, FILL.get(name, 0))
             group.attrs["densem"] = {"kind": name, "complete": False}
 
     def clear(self) -> None:
@@ -90,7 +109,7 @@ class Outputs:
 
         Args:
             box: whole shards of the volume.
-            arrays: by name; (Z, Y, X), of the probabilities (C, Z, Y, X).
+            arrays: by name; (Z, Y, X), of the probabilities and affinities (C, Z, Y, X).
 
         Returns:
             For each output the digests of its shards, to be noted in the journal.
@@ -152,7 +171,7 @@ class Outputs:
             if not part.exists():
                 continue
             levels = [("s0", place[0])]
-            if name != "probabilities":
+            if not self.channels(name):
                 kind: ome_zarr.Kind = "labels" if name == "classes" else "image"
                 levels = pyramid.build(part, place[0], kind, crew or LocalCrew(), workers)
             record = {**attributes, "kind": name, "id": digests.identity(name, place[0]), "complete": True}
@@ -174,7 +193,9 @@ class Outputs:
         attributes: dict[str, Any],
     ) -> None:
         part = ome_zarr.temporary(self.path(name))
-        if name == "probabilities":
+        if self.channels(name):
+            if name == "affinities" and self.head is not None:
+                attributes = {**attributes, "affinities": self.head.model_dump(mode="json")}
             group = zarr.open_group(part, mode="r+")
             group.attrs.put({"ome": _channel_axes(name, place), "densem": attributes})
             return
@@ -194,6 +215,7 @@ class Outputs:
             "confidence": 1.34,
             "entropy": 1.34,
             "probabilities": 4.0 * len(self.schema),
+            "affinities": 1.0 * self.channels("affinities"),
         }
         return int(math.prod(self.shape) * sum(of_a_voxel[n] for n in self.names))
 

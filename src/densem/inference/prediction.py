@@ -139,6 +139,14 @@ def _predict_resampled(
         raise ConfigError(
             "--box counts the volume's own voxels, which --resample replaces: give the region as a --mask"
         )
+    if options.affinities and any(m.affinities for m in ensemble.members):
+        warnings.warn(
+            f"{volume.name}: no affinities are written, since their offsets count voxels of the model's "
+            "size, which --resample changes; import the volume at that size to have them",
+            DensemWarning,
+            stacklevel=3,
+        )
+    options = options.model_copy(update={"affinities": False})
     stage = folder / STAGE
     seen = at_size(volume, ensemble.voxel_size_nm, TOLERANCE)
     inner = _Prediction.prepare(ensemble, seen, stage, options.model_copy(update={"overwrite": False}))

@@ -231,6 +231,7 @@ class _Plan:
             if not options.resample:
                 check_sizes(ensemble, volume)
             seen, target = at_size(volume, ensemble.voxel_size_nm, TOLERANCE), folder / STAGE
+            options = options.model_copy(update={"affinities": False})  # as `predict` does
         if options.engine != "local":
             check_reachable(seen, options.engine)
         seen, notes = _with_statistics(seen)
@@ -257,7 +258,7 @@ class _Plan:
         found: dict[str, Footprint] = {}
         for name in self.prepared.outputs.names:
             parts = [
-                Footprint.of(levels_of(name, o.shape, o.layout, size, len(o.schema)))
+                Footprint.of(levels_of(name, o.shape, o.layout, size, o.channels(name)))
                 for o, size in zip(self.outputs, sizes, strict=False)
             ]
             found[name] = Footprint.total(parts)
@@ -348,7 +349,7 @@ def _probe(prepared: Prepared, place: Place, limits: JobLimits | None) -> Probe:
     labeller = prepared.labeller
     return Probe(
         prepared.ensemble, place.crop(labeller.volume), labeller.intensity, labeller.tiling, place.core, here,
-        prepared.threads, prepared.outputs.layout.chunk, SECONDS,
+        prepared.threads, prepared.outputs.layout.chunk, SECONDS, prepared.outputs.names,
     )  # fmt: skip
 
 

@@ -77,14 +77,16 @@ class Prepared:
             for model in ensemble.members:  # a missing form is said before a cluster is asked for machines
                 Int8Form.of(model)
         seen = options if options.engine == "local" else options.model_copy(update=_HERE)
-        labeller = Labeller.of(ensemble, volume, seen)
+        head = ensemble.affinities if options.affinities else None
+        labeller = Labeller.of(ensemble, volume, seen, affinities=head is not None)
         layout = layout_for(labeller.tiling.core, volume.shape)
-        outputs = Outputs(folder, options.outputs, volume.shape, layout, ensemble.schema)
+        names = (*options.outputs, *(("affinities",) if head else ()))
+        outputs = Outputs(folder, names, volume.shape, layout, ensemble.schema, head)
         journal = Journal(folder / "journal")
         known = (None if options.overwrite else journal.plan()) or {}
         block = options.block or _block_of(known, layout)
         blocks = Grid(volume.shape, check_block(block, layout, volume.shape))
-        check_memory(blocks, len(ensemble.schema) if "probabilities" in options.save else 0)
+        check_memory(blocks, outputs)
         threads = options.threads or known.get("threads", torch.get_num_threads())
         region = Region.of(volume, options.box, options.mask)
         prepared = cls(ensemble, labeller, outputs, journal, options, blocks, threads, region)
@@ -102,7 +104,7 @@ class Prepared:
         fusion = self.labeller.fusion
         if backend != fusion.runtime.backend:
             runtime = Runtime.choose(self.options.device, self.options.precision, backend)
-            fusion = Fusion.of(self.ensemble, runtime, self.options.flips)
+            fusion = Fusion.of(self.ensemble, runtime, self.options.flips, bool(fusion.offsets))
             self.labeller = replace(self.labeller, fusion=fusion)
 
     def wanted_backend(self) -> tuple[Backend, Contest | None]:
@@ -148,7 +150,7 @@ class Prepared:
             **self._int8(str(runtime["backend"])),
             **({"threads": self.threads} if on_cpu else {}),
             "flips": self.options.flips,
-            "outputs": list(self.options.outputs),
+            "outputs": list(self.outputs.names),
             "block": list(self.blocks.cell),
             **self.region.describe(),
         }
@@ -196,13 +198,14 @@ def check_block(block: Triple, layout: Layout, shape: Triple) -> Triple:
     return whole
 
 
-def check_memory(blocks: Grid, channels: int) -> None:
+def check_memory(blocks: Grid, outputs: Outputs) -> None:
     """Refuse a block that cannot be held.
 
     Raises:
         ResourceError: with what is needed and what is free.
     """
-    size = blocks.box(0).size * (8 + 8 * channels)
+    channels, pairs = outputs.channels("probabilities"), outputs.channels("affinities")
+    size = blocks.box(0).size * (8 + 8 * channels + 2 * pairs)
     free = int(psutil.virtual_memory().available)
     if size > 0.8 * free:
         raise ResourceError(

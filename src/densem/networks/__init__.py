@@ -7,6 +7,7 @@ from densem.networks.normalization import fold_normalization, reestimate_normali
 from densem.networks.published import load_published
 from densem.networks.streaming import streams
 from densem.networks.unet import AnisotropicUNet, AnisotropicUNetConfig, UNet2D, UNet2DConfig
+from densem.networks.widening import widen
 
 __all__ = [
     "ARCHITECTURES",
@@ -25,4 +26,5 @@ __all__ = [
     "parameters",
     "reestimate_normalization",
     "streams",
+    "widen",
 ]

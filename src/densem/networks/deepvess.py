@@ -95,7 +95,7 @@ class DeepVess(nn.Module):
         x = pool(self.coarse(pool(self.fine(channels_last(x)))))
         before, after = SIDE // 2, SIDE // 2 - 1
         x = self._classify(F.pad(x, (before, after, before, after)))
-        return {"semantic": self.to_core(_unfolded(x, self.config.n_classes, SIDE))}
+        return {"semantic": self.to_core(_unfolded(x, self.second.out_channels // SIDE**2, SIDE))}
 
     def _patch(self, x: Tensor) -> Tensor:
         """What is left of a patch by convolutions without padding: those with it, cut down."""

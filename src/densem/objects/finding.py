@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +26,15 @@ import zarr
 
 from densem import __version__
 from densem.blocks import Box, Crew, EngineChoice, Grid, Journal, RunOptions, Triple, triple, verify
-from densem.errors import ExistsError, InputError, SchemaError
+from densem.errors import ConfigError, ExistsError, InputError, SchemaError, ShapeError
 from densem.objects.block_components import LabelTask, digest_of, scratch_layout
 from densem.objects.measure import MeasureTask, gather
 from densem.objects.nesting import Level, levels
 from densem.objects.pieces import (
+    MUTEX_TILING,
+    TILES,
     Cutter,
+    Method,
     Painter,
     StitchTask,
     TileTask,
@@ -46,6 +50,7 @@ from densem.objects.table import Measured, cell_table, object_table
 from densem.objects.table_file import Table, write_csv, write_parquet
 from densem.schema import UNLABELLED, LabelSchema
 from densem.volumes import Layout, Volume, ome_zarr, open_volume, pyramid
+from densem.volumes.affinities import Affinities
 from densem.volumes.shared import Shared
 
 Progress = Callable[[int, int], None]
@@ -58,12 +63,13 @@ TABLES = ("objects.csv", "objects.parquet", "cells.csv")
 
 @dataclass(frozen=True)
 class ObjectsOptions:
-    """How objects are found; of these only `tiling` changes them.
+    """How objects are found; of these only the tilings change them.
 
     Attributes:
         block: voxels worked on at a time, (z, y, x).
         engine: where blocks are done.
-        tiling: sizes that say which components are cut whole.
+        tiling: sizes that say which components are cut whole by the watershed.
+        mutex_tiling: the same by the mutex watershed.
         overwrite: start anew where objects are there; they are replaced when the new ones are finished.
         stall: minutes without a finished block after which a warning is given.
     """
@@ -71,6 +77,7 @@ class ObjectsOptions:
     block: Triple = BLOCK
     engine: EngineChoice = field(default_factory=EngineChoice)
     tiling: Tiling = field(default_factory=Tiling)
+    mutex_tiling: Tiling = MUTEX_TILING
     overwrite: bool = False
     stall: float = 30.0
 
@@ -108,6 +115,7 @@ def find_objects(
     options: ObjectsOptions | None = None,
     progress: Progress | None = None,
     provenance: dict[str, Any] | None = None,
+    affinities: Affinities | None = None,
 ) -> Objects:
     """Number and measure the objects of every thing class.
 
@@ -123,12 +131,14 @@ def find_objects(
         options: blocks, engine, tiling.
         progress: told voxels done and voxels in all, over all passes.
         provenance: plain values stored with the volumes, such as the command.
+        affinities: of the same voxels, for classes with the method `mutex`.
 
     Raises:
         ExistsError: objects lie there and `overwrite` is not set.
         IntegrityError: an unfinished run of another input, other rules or blocks lies there.
         SchemaError: ids that are no class, no thing class.
         InputError: class ids that are not uint8, or more objects than uint32 can number.
+        ConfigError, ShapeError: the method `mutex` without affinities, or with those of another volume.
         IncompleteError, ResourceError: as `coordinate`.
     """
     options = options or ObjectsOptions()
@@ -138,13 +148,14 @@ def find_objects(
         raise ExistsError(f"{folder}: objects lie there already; give another --name or --overwrite")
     if classes.dtype != np.uint8:
         raise InputError(f"{classes.name}: expected class ids as uint8, found {classes.dtype}")
+    check_affinities(affinities, classes, rules)
     target = folder.with_name(f".{folder.name}.new") if is_finished(folder) else folder
     journal = Journal(target / WORK / "journal")
     with _cleared(target), ExitStack() as open_now:
         open_now.enter_context(journal.lock())
         if options.overwrite:
             _remove(target)
-        work = _Work(classes, schema, rules, target, options, journal, progress, provenance or {})
+        work = _Work(classes, schema, rules, target, options, journal, progress, provenance or {}, affinities)
         journal.begin(work.plan())
         crew = options.engine.crew(journal, RunOptions(stall_minutes=options.stall))
         found = work.run(open_now.enter_context(crew))
@@ -233,6 +244,7 @@ class _Work:
     journal: Journal
     progress: Progress | None
     provenance: dict[str, Any]
+    affinities: Affinities | None = None
     done: int = 0
     thing_voxels: int = 0
 
@@ -250,8 +262,14 @@ class _Work:
             "schema": self.schema.to_table(),
             "rules": self.rules.to_dict(),
             "tiling": self.options.tiling.to_dict(),
+            **self._plan_of_mutex(),
             "block": list(self.grid.cell),
         }
+
+    def _plan_of_mutex(self) -> dict[str, Any]:
+        if self.affinities is None or not self.rules.have("mutex"):
+            return {}
+        return {"mutex_tiling": self.options.mutex_tiling.to_dict(), "affinities": self.affinities.id}
 
     def run(self, crew: Crew) -> Objects:
         """All levels, then the tables."""
@@ -301,7 +319,8 @@ class _Work:
         """Find the objects of a level and write their volume."""
         components = self._components(level, scratch, crew)
         self.done = PASSES * level.number + 2
-        cutter = Cutter(components, level, self.classes.voxel_size_nm, self.options.tiling)
+        tilings: dict[Method, Tiling] = {"watershed": self.options.tiling, "mutex": self.options.mutex_tiling}
+        cutter = Cutter(components, level, self.classes.voxel_size_nm, tilings, self.affinities)
         names, links = self._cut(cutter, crew)
         self.done = PASSES * level.number + 5
         found = number_pieces(cutter, names, links, top)
@@ -351,12 +370,12 @@ class _Work:
         if small:
             self._pass(crew, WholeTask(cutter), self.grid, scratch, "whole")
             names += [f"whole/{b}" for b in range(len(self.grid))]
-        if large:
-            tiles = cutter.tiles
-            self._pass(crew, TileTask(cutter), tiles, scratch, "tiles")
-            self._pass(crew, StitchTask(cutter), tiles, scratch, "stitch")
-            names += [f"tiles/{t}" for t in range(len(tiles))]
-            links = [f"links/{t}" for t in range(len(tiles))]
+        for method in large:
+            tiles, folder = cutter.tiles(method), TILES[method]
+            self._pass(crew, TileTask(cutter, method), tiles, scratch, folder)
+            self._pass(crew, StitchTask(cutter, method), tiles, scratch, f"{folder}-stitch")
+            names += [f"{folder}/{t}" for t in range(len(tiles))]
+            links += [f"{folder}-links/{t}" for t in range(len(tiles))]
         return names, links
 
     def _paint(self, painter: Painter, level: Level, scratch: Scratch, crew: Crew, count: int) -> Volume:
@@ -396,6 +415,31 @@ class _Work:
         self._pass(crew, task, self.grid, scratch, "measure")
         self.done = PASSES * (level.number + 1)
         return gather(scratch, len(self.grid), ids, len(self.schema) + 1)
+
+
+def check_affinities(affinities: Affinities | None, classes: Volume, rules: Rules) -> None:
+    """Refuse the method `mutex` without affinities, and affinities of other voxels.
+
+    Raises:
+        ConfigError, ShapeError: saying which.
+    """
+    if not rules.have("mutex"):
+        return
+    if find_spec("mwatershed") is None:
+        raise ConfigError(
+            'method = "mutex": expected the package mwatershed, which is not installed; '
+            "pip install 'densem[objects]', or choose components or watershed"
+        )
+    if affinities is None:
+        raise ConfigError(
+            f'{classes.name}: method = "mutex" needs affinities, which a prediction by a model that learnt '
+            "them has; give others, or choose components or watershed"
+        )
+    if affinities.shape != classes.shape:
+        raise ShapeError(
+            f"{affinities.path}: expected affinities of {classes.shape} voxels (z, y, x), as {classes.name} "
+            f"has, found {affinities.shape}; predict anew"
+        )
 
 
 def check_count(count: int) -> None:

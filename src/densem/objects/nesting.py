@@ -50,7 +50,7 @@ class Level:
     @property
     def splits(self) -> bool:
         """Whether objects of any class are split."""
-        return any(rule.method == "watershed" for rule in self.rules)
+        return any(rule.method != "components" for rule in self.rules)
 
 
 def levels(schema: LabelSchema, rules: Rules) -> tuple[Level, ...]:

@@ -1,4 +1,4 @@
-"""Pieces: what the watershed makes of the components of a level.
+"""Pieces: what the watersheds make of the components of a level.
 
 A component whose box is small enough is cut in one piece. Of a larger one, tiles of fixed size, anchored at
 the origin, are cut with a halo of real voxels around them, and what two neighbouring tiles have both seen
@@ -8,25 +8,33 @@ decides which of their pieces are one: those that share at least half of the sma
     |       ::|::       |     ::                seen by both tiles
     +---------+---------+
 
-Neither depends on the blocks in which the work is handed out.
+The mutex watershed, which takes more memory, has smaller tiles of its own. Nothing depends on the blocks in
+which the work is handed out.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from densem.blocks import Box, Grid, Triple, triple
+from densem.objects.mutex import split_by_affinities
 from densem.objects.nesting import Level
 from densem.objects.scratch import Scratch
 from densem.objects.seams import Components, joined
 from densem.objects.watershed import may_fall_apart, split_body
+from densem.volumes.affinities import Affinities
 from densem.volumes.volume import Nanometres
+
+Method = Literal["watershed", "mutex"]
+METHODS: tuple[Method, ...] = ("watershed", "mutex")
+TILES = {"watershed": "tiles", "mutex": "mutex-tiles"}
+"""Folder of each method's tiles; beside it, with `-links`, that of what joins them."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +56,10 @@ class Tiling:
         return {"largest": self.largest, "tile": list(self.tile), "halo": list(self.halo)}
 
 
+MUTEX_TILING = Tiling(2**21, (32, 128, 128), (16, 32, 32))
+"""About 320 bytes a voxel are needed for 9 offsets: up to 0.75 GB."""
+
+
 def box_of(row: np.ndarray) -> Box:
     """From starts and stops, int (2, 3)."""
     return Box(triple(row[0]), triple(row[1]))
@@ -61,13 +73,15 @@ class Cutter:
         components: of the whole volume.
         level: rules of its classes.
         voxel_size_nm: (z, y, x).
-        tiling: sizes.
+        tilings: sizes of each method that cuts.
+        affinities: of the volume, for the method `mutex`.
     """
 
     components: Components
     level: Level
     voxel_size_nm: Nanometres
-    tiling: Tiling
+    tilings: Mapping[Method, Tiling]
+    affinities: Affinities | None = None
 
     @property
     def scratch(self) -> Scratch:
@@ -79,20 +93,26 @@ class Cutter:
         """Of the volume."""
         return self.components.provisional.grid.shape
 
-    @property
-    def tiles(self) -> Grid:
-        """The tiles of the volume."""
-        return Grid(self.shape, self.tiling.tile)
+    def tiles(self, method: Method) -> Grid:
+        """The tiles of the volume for a method."""
+        return Grid(self.shape, self.tilings[method].tile)
 
     def cut(self, mask: np.ndarray, box: Box, whole: Box, kind: int) -> tuple[np.ndarray, int]:
         """Cut what lies in `box` of a component that fills the box `whole`."""
         rule = self.level.rules[kind - 1]
+        if rule.method == "mutex":
+            assert self.affinities is not None
+            more = [(box.start[a] > whole.start[a], box.stop[a] < whole.stop[a]) for a in range(3)]
+            pairs = self.affinities.read(box)
+            return split_by_affinities(mask, pairs, self.affinities.offsets, rule.mutex_bias, more)
         closed = self._closed(box, whole)
         return split_body(mask, self.voxel_size_nm, rule.h_nm, rule.connectivity, closed)
 
     def may_cut(self, whole: Box, kind: int) -> bool:
         """Whether a component that fills a box could fall apart."""
         rule = self.level.rules[kind - 1]
+        if rule.method == "mutex":
+            return True
         return may_fall_apart(whole.shape, self.voxel_size_nm, rule.h_nm, self._closed(whole, whole))
 
     def _closed(self, box: Box, whole: Box) -> list[tuple[bool, bool]]:
@@ -103,14 +123,19 @@ class Cutter:
         ]
 
 
-def sort_components(cutter: Cutter) -> tuple[int, int]:
-    """Save which components are cut whole and which in tiles; gives how many of each there are."""
+def sort_components(cutter: Cutter) -> tuple[int, dict[Method, int]]:
+    """Save which components are cut whole and which in tiles.
+
+    Returns:
+        How many are cut whole, and for each method how many are cut in tiles.
+    """
     table = cutter.scratch.load("components")
-    rules = np.array([False, *(r.method == "watershed" for r in cutter.level.rules)])
-    wanted = rules[table["kind"]]
+    methods = [r.method for r in cutter.level.rules]
+    limits = np.array([0, *(cutter.tilings[m].largest if m != "components" else 0 for m in methods)])
+    limit = limits[table["kind"]]
     sizes = np.prod((table["box"][:, 1] - table["box"][:, 0]).astype(np.float64), axis=1)
-    small = np.flatnonzero(wanted & (sizes <= cutter.tiling.largest))
-    large = np.flatnonzero(wanted & (sizes > cutter.tiling.largest))
+    small = np.flatnonzero((limit > 0) & (sizes <= limit))
+    large = np.flatnonzero((limit > 0) & (sizes > limit))
     grid = cutter.components.provisional.grid
     place = table["box"][small, 0] // np.array(grid.cell)
     cell = (place[:, 0] * grid.counts[1] + place[:, 1]) * grid.counts[2] + place[:, 2]
@@ -125,7 +150,8 @@ def sort_components(cutter: Cutter) -> tuple[int, int]:
         large_box=table["box"][large],
         large_kind=table["kind"][large],
     )
-    return len(small), len(large)
+    of = [methods[kind - 1] for kind in table["kind"][large]]
+    return len(small), {m: of.count(m) for m in METHODS if m in of}
 
 
 class _Cuts:
@@ -202,16 +228,19 @@ class _Reader:
 
 @dataclass(frozen=True)
 class TileTask:
-    """Cuts what lies in one tile of the large components. Can be sent to other machines."""
+    """Cuts what lies in one tile of the large components of a method. Can be sent to other machines."""
 
     cutter: Cutter
+    method: Method
 
     def __call__(self, index: int, box: Box) -> dict[str, Any]:
         """Write the pieces of the tile with its halo."""
         cuts, found = self.cutter.scratch.load("cuts"), _Cuts()
-        read = box.grow(self.cutter.tiling.halo).clip(Box.of_shape(self.cutter.shape))
+        read = box.grow(self.cutter.tilings[self.method].halo).clip(Box.of_shape(self.cutter.shape))
         labels = None
         for row, component in enumerate(cuts["large"]):
+            if self.cutter.level.rules[int(cuts["large_kind"][row]) - 1].method != self.method:
+                continue
             whole = box_of(cuts["large_box"][row])
             part = read.clip(whole)
             if part.size == 0:
@@ -221,7 +250,7 @@ class TileTask:
             if mask.any():
                 pieces, count = self.cutter.cut(mask, part, whole, int(cuts["large_kind"][row]))
                 found.add(int(component), part, box.clip(part), pieces, count)
-        found.save(self.cutter.scratch, f"tiles/{index}")
+        found.save(self.cutter.scratch, f"{TILES[self.method]}/{index}")
         return {}
 
 
@@ -230,22 +259,23 @@ class StitchTask:
     """Finds which pieces of a tile and of its next neighbours are one. Can be sent to other machines."""
 
     cutter: Cutter
+    method: Method
 
     def __call__(self, index: int, box: Box) -> dict[str, Any]:
         """Write the links, int64 (N, 4): tile and piece, twice; pieces counted through within a tile."""
-        grid = self.cutter.tiles
+        grid, tiles = self.cutter.tiles(self.method), TILES[self.method]
         _, ny, nx = grid.counts
         place = (index // (ny * nx), index // nx % ny, index % nx)
-        links, here = [np.zeros((0, 4), np.int64)], Cut.load(self.cutter.scratch, f"tiles/{index}")
+        links, here = [np.zeros((0, 4), np.int64)], Cut.load(self.cutter.scratch, f"{tiles}/{index}")
         for axis, step in enumerate((ny * nx, nx, 1)):
             if here and place[axis] + 1 < grid.counts[axis]:
-                there = Cut.load(self.cutter.scratch, f"tiles/{index + step}")
+                there = Cut.load(self.cutter.scratch, f"{tiles}/{index + step}")
                 for one in here:
                     for other in there:
                         if one.component == other.component:
                             pairs = _links(one, other)
                             links.append(np.insert(pairs, [0, 1], [index, index + step], axis=1))
-        self.cutter.scratch.save(f"links/{index}", links=np.concatenate(links))
+        self.cutter.scratch.save(f"{tiles}-links/{index}", links=np.concatenate(links))
         return {}
 
 
@@ -394,8 +424,8 @@ def _joined_pieces(pieces: _Pieces, links: list[str], scratch: Scratch) -> np.nd
     pairs = [np.zeros((0, 2), np.int64)]
     for name in links:
         found = scratch.load(name)["links"]
-        bases = np.array([pieces.base_of_file[f"tiles/{t}"] for t in np.unique(found[:, [0, 2]])], np.int64)
-        tiles = np.unique(found[:, [0, 2]])
+        tiles, folder = np.unique(found[:, [0, 2]]), name.partition("-links/")[0]
+        bases = np.array([pieces.base_of_file[f"{folder}/{t}"] for t in tiles], np.int64)
         if len(found):
             of = np.searchsorted(tiles, found[:, [0, 2]])
             pairs.append(bases[of] + found[:, [1, 3]] - 1)

@@ -25,11 +25,15 @@ class ClassRule(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    method: Literal["components", "watershed"] = Field(
-        default="components", description="connected voxels, or those split further at their necks"
+    method: Literal["components", "watershed", "mutex"] = Field(
+        default="components",
+        description="connected voxels; those split further at their necks; or by a network's affinities",
     )
     h_nm: float = Field(
         default=20.0, gt=0, description="two bodies are apart if the neck is so much thinner (radius, nm)"
+    )
+    mutex_bias: float = Field(
+        default=0.5, gt=0, lt=1, description="affinity above which two voxels attract; larger: more objects"
     )
     min_volume_nm3: float = Field(default=0.0, ge=0, description="smaller objects are left away")
     fill_holes_nm3: float = Field(default=0.0, ge=0, description="enclosed holes of up to so much are filled")
@@ -48,6 +52,10 @@ class Rules:
         """The rule of a class."""
         return self.by_class[name]
 
+    def have(self, method: str) -> bool:
+        """Whether any class is cut by this method."""
+        return any(rule.method == method for rule in self.by_class.values())
+
     def to_dict(self) -> dict[str, Any]:
         """As plain values."""
         return {name: rule.model_dump() for name, rule in self.by_class.items()}
@@ -59,18 +67,20 @@ class Rules:
         voxel_size_nm: Nanometres,
         table: dict[str, Any] | None = None,
         where: str = "--settings",
+        affinities: Iterable[str] = (),
     ) -> Rules:
         """The defaults of a schema, changed by a table of class -> entries.
 
         Without an entry, classes that hold no other thing (organelles) are split by watershed with an `h_nm`
         of half the longest side of a voxel, the least difference of radii that can be seen; classes that
-        hold things (cells) are connected components, since elongated cells have necks of their own.
+        hold things (cells) are connected components, since elongated cells have necks of their own. Classes
+        that `affinities` names, since a network says which of their voxels belong together, are cut by these.
 
         Raises:
             SchemaError: if the schema has no thing class.
             ConfigError: for entries that are wrong, or of no thing class.
         """
-        things = [c.name for c in schema.classes if c.thing]
+        things, told = [c.name for c in schema.classes if c.thing], tuple(affinities)
         if not things:
             raise SchemaError(
                 f"the schema has no class with  thing = true  (its classes: {', '.join(schema.names)}); mark "
@@ -87,8 +97,20 @@ class Rules:
             inner = set(schema.descendant_ids(name)) - {schema[name].id}
             holds = any(c.thing for c in schema.classes if c.id in inner)
             base = {} if holds else {"method": "watershed", "h_nm": max(voxel_size_nm) / 2}
+            base |= {"method": "mutex"} if name in told else {}
             rules[name] = _rule({**base, **_entries(table.get(name, {}), name, where)}, name, where)
+            if rules[name].method == "mutex" and name not in told:
+                raise _no_affinities(name, told, where)
         return cls(rules)
+
+
+def _no_affinities(name: str, told: tuple[str, ...], where: str) -> ConfigError:
+    found = f"some of {', '.join(told)}" if told else "none"
+    return ConfigError(
+        f'{where}: [{name}] method = "mutex": expected a prediction with affinities of {name}, found '
+        f"{found}; train a model on its annotated objects with  --set affinities.share=1  and predict with "
+        "it, or choose components or watershed"
+    )
 
 
 def read_rules(path: Path | None, pairs: Iterable[str]) -> dict[str, Any]:

@@ -55,7 +55,7 @@ def split_body(
     peaks = np.zeros(int(basins.max()) + 1)
     np.maximum.at(peaks, basins.reshape(-1), distance.reshape(-1))
     passes = _passes(basins, distance, connectivity)
-    return _in_order(_merge(passes, peaks, h_nm)[basins])
+    return in_order(_merge(passes, peaks, h_nm)[basins])
 
 
 def may_fall_apart(shape: Triple, voxel_size_nm: Nanometres, h_nm: float, closed: Sides) -> bool:
@@ -131,7 +131,7 @@ def _merge(passes: tuple[np.ndarray, np.ndarray, np.ndarray], peaks: np.ndarray,
     return np.array([find(basin) for basin in range(len(peaks))], np.int64)
 
 
-def _in_order(parts: np.ndarray) -> tuple[np.ndarray, int]:
+def in_order(parts: np.ndarray) -> tuple[np.ndarray, int]:
     """Numbered from 1 in C order of first voxels."""
     found, first = np.unique(parts, return_index=True)
     inside = found > 0

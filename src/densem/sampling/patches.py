@@ -6,13 +6,13 @@
 3. The places its voxels come from (rotation, scale, elastic) say which box is read: real neighbours where
    the volume has them, mirrored ones beyond its ends in plane.
 4. Grey values are normalised by the volume's statistics and changed; labels become channels and weights.
-   Soft targets, where a volume has some, are moved along.
+   Soft targets and objects, where a volume has some, are moved along.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,6 +26,7 @@ from densem.sampling.augmentation import NONE, Augmentation
 from densem.sampling.error_weights import ErrorWeights, class_weights, write_boundary_weights
 from densem.sampling.label_index import LabelIndex
 from densem.sampling.normalization import normalize
+from densem.sampling.object_labels import annotated_things, local_ids
 from densem.sampling.soft_targets import SoftTargets
 from densem.schema import UNLABELLED, LabelSchema
 from densem.volumes import Intensity, Volume
@@ -34,6 +35,7 @@ from densem.volumes.volume import Nanometres
 TRIES = 16
 STREAM_OF_STEPS, STREAM_OF_SAMPLES = 1, 2
 NO_SOFT = np.zeros(0, np.uint8)
+NO_OBJECTS = np.zeros(0, np.int32)
 
 
 class Patches(BaseModel):
@@ -75,25 +77,36 @@ class Sample(NamedTuple):
 
     image float32 (1, Z, Y, X), normalised; labels uint8 (Z, Y, X), class channels with 255 unlabelled;
     weights float32 (Z, Y, X), 0 exactly where unlabelled; soft uint8 (C, Z, Y, X), class probabilities of a
-    teacher in 255ths, or (0,) in a training set without any.
+    teacher in 255ths, or (0,) in a training set without any; objects int32 (Z, Y, X), ids of the patch with 0
+    for no object and -1 where nothing is known, or (0,) in a training set that does not ask for them.
     """
 
     image: np.ndarray
     labels: np.ndarray
     weights: np.ndarray
     soft: np.ndarray = NO_SOFT
+    objects: np.ndarray = NO_OBJECTS
 
 
 @dataclass(frozen=True)
 class LabelledVolume:
-    """An image with labels on the same grid; unlabelled voxels are 255. With soft targets all may be."""
+    """An image with labels on the same grid; unlabelled voxels are 255. With soft targets all may be.
+
+    `objects` are object ids on the same grid, 0 where there is no object.
+    """
 
     image: Volume
     labels: Volume
     name: str
     soft: SoftTargets | None = None
+    objects: Volume | None = None
 
     def __post_init__(self) -> None:
+        if self.objects is not None and self.objects.shape != self.image.shape:
+            raise ShapeError(
+                f"{self.name}: image and objects must have one shape, found {self.image.shape} and "
+                f"{self.objects.shape} (z, y, x)"
+            )
         if self.image.shape != self.labels.shape:
             raise ShapeError(
                 f"{self.name}: image and labels must have one shape, found {self.image.shape} and "
@@ -131,6 +144,7 @@ class Source:
     labels: Any
     boundary: Any = None
     soft: SoftTargets | None = None
+    objects: Any = None
 
     @property
     def box(self) -> Box:
@@ -151,11 +165,13 @@ class TrainingSet:
         sources: one per volume.
         schema: classes of all of them.
         class_weights: float32 (C,), weight of each class plus the floor.
+        things: classes of which objects are annotated; None where samples have no objects.
     """
 
     sources: tuple[Source, ...]
     schema: LabelSchema
     class_weights: np.ndarray
+    things: tuple[str, ...] | None = None
 
     @classmethod
     def prepare(
@@ -165,6 +181,7 @@ class TrainingSet:
         weights: ErrorWeights,
         cache: Path,
         memory_gb: float = 2.0,
+        objects: bool = False,
     ) -> TrainingSet:
         """Read every annotation once; hold what fits in memory.
 
@@ -174,10 +191,17 @@ class TrainingSet:
             weights: how voxels count; boundary weights, if any, are kept in `cache`.
             cache: folder for boundary weights.
             memory_gb: limit for all volumes held.
+            objects: whether samples are to have the annotated objects.
 
         Raises:
-            InputError: if nothing is labelled, or some volumes have soft targets and others have none.
+            InputError: if nothing is labelled, or some volumes have soft targets and others have none, or
+                objects are asked for and not annotated.
         """
+        things = (
+            annotated_things([(v.name, v.labels, v.objects) for v in volumes], schema) if objects else None
+        )
+        if not objects:
+            volumes = [replace(v, objects=None) for v in volumes]
         indices = [_index(v, schema) for v in volumes]
         _check_soft(volumes, schema)
         counts = np.sum([i.counts for i in indices], axis=0, initial=0)
@@ -193,19 +217,23 @@ class TrainingSet:
                 boundary = write_boundary_weights(volume.labels, schema, weights, counts, path)
             size = volume.image.box.size * (volume.image.dtype.itemsize + 1)
             size += volume.soft.bytes_held if volume.soft is not None else 0
+            size += volume.image.box.size * volume.objects.dtype.itemsize if volume.objects is not None else 0
             held = size <= left
             left -= size if held else 0
             sources.append(_source(volume, index, boundary, held))
         table = class_weights(counts, weights.balance)
-        return cls(tuple(sources), schema, table + np.float32(weights.floor) * (counts > 0))
+        return cls(tuple(sources), schema, table + np.float32(weights.floor) * (counts > 0), things)
 
 
 def _source(volume: LabelledVolume, index: LabelIndex, boundary: Any, held: bool) -> Source:
+    objects = volume.objects
     if not held:
-        return Source(volume, index, volume.image.array, volume.labels.array, boundary, volume.soft)
+        ids = None if objects is None else objects.array
+        return Source(volume, index, volume.image.array, volume.labels.array, boundary, volume.soft, ids)
     kept = None if boundary is None else boundary[:]
     soft = None if volume.soft is None else volume.soft.held()
-    return Source(volume, index, volume.image.read(), volume.labels.read(), kept, soft)
+    ids = None if objects is None else objects.read()
+    return Source(volume, index, volume.image.read(), volume.labels.read(), kept, soft, ids)
 
 
 def _index(volume: LabelledVolume, schema: LabelSchema) -> LabelIndex:
@@ -273,8 +301,8 @@ class PatchSampler:
         swapped = (shape[0], shape[2], shape[1]) if turn % 2 else shape
         draw = _Draw(source, shape, turn, changes.displacement(self.augmentation, swapped, rng))
         corner = self._corner(draw, rng)
-        image, labels, boundary, soft = self._read(draw, corner)
-        return self._finish(draw, [image, labels, boundary], soft, rng)
+        image, labels, boundary, soft, objects = self._read(draw, corner)
+        return self._finish(draw, [image, labels, boundary], soft, objects, rng)
 
     def shape_of_step(self, step: int) -> Triple:
         """Patch shape of a step, (z, y, x)."""
@@ -333,15 +361,26 @@ class PatchSampler:
             soft = source.soft.read(box).reshape(
                 -1, *box.shape[1:]
             )  # every channel's sections are moved alike
+        objects = np.zeros((0, 0, 0), np.int32)
+        if self.training_set.things is not None:
+            ids = None if source.objects is None else np.asarray(source.objects[box.slices])
+            objects = local_ids(ids, labels)
         shift = np.array(corner[1:]) - np.array(box.start[1:])
-        parts = [(image, "linear"), (labels, "nearest"), (boundary, "nearest"), (soft, "linear")]
+        parts = [(image, "linear"), (labels, "nearest"), (boundary, "nearest"), (soft, "linear"),
+                 (objects, "nearest")]  # fmt: skip
         return tuple(_take(a, draw, shift, kind) if a.size else a for a, kind in parts)
 
     def _finish(
-        self, draw: _Draw, arrays: list[np.ndarray], soft: np.ndarray, rng: np.random.Generator
+        self,
+        draw: _Draw,
+        arrays: list[np.ndarray],
+        soft: np.ndarray,
+        objects: np.ndarray,
+        rng: np.random.Generator,
     ) -> Sample:
         config = self.augmentation
         channels = list(soft.reshape(-1, *arrays[0].shape)) if soft.size else []
+        channels += [objects] if objects.size else []
         present = [a for a in arrays if a.size]
         moved = changes.shift_sections([*present, *channels], config.shifted_section, rng)
         moved[0] = changes.damage_sections(changes.change_grey(moved[0], config, rng), config, rng)
@@ -352,8 +391,9 @@ class PatchSampler:
         if len(present) == 3:
             weights = weights * (1 + moved[2])
         weights[moved[1] == UNLABELLED] = 0
-        told = np.stack(moved[len(present) :]) if channels else NO_SOFT
-        return Sample(moved[0][None], moved[1], weights, told)
+        ids = moved.pop() if objects.size else NO_OBJECTS
+        told = np.stack(moved[len(present) :]) if soft.size else NO_SOFT
+        return Sample(moved[0][None], moved[1], weights, told, ids)
 
 
 def _box(corner: Triple, shape: Triple) -> Box:

@@ -143,7 +143,7 @@ def taught(
         classes = _labelled_by(ensemble, volume.image, place, progress)
         probabilities = _array(place / "probabilities.zarr")
         soft = SoftTargets(classes, probabilities, f"{ensemble.id} {volume.image.id}")
-        found.append(LabelledVolume(volume.image, volume.labels, volume.name, soft))
+        found.append(LabelledVolume(volume.image, volume.labels, volume.name, soft, volume.objects))
     return found
 
 

@@ -15,6 +15,7 @@ from densem.study.manifest import ObjectsEntry, check_name, locked
 from densem.study.prediction import open_prediction
 from densem.study.study import Study
 from densem.volumes import Volume
+from densem.volumes.affinities import Affinities
 
 Progress = Callable[[int, int], None]
 
@@ -59,16 +60,19 @@ def find_in_study(folder: Path, request: ObjectsRequest, progress: Progress | No
             f"study {study.name}: objects {name!r} are of {known.source} {known.name!r}; "
             "give another --name or --overwrite"
         )
+    affinities = Affinities.beside(classes.path) if entry.source == "prediction" else None
     rules = Rules.of(
         study.schema,
         classes.voxel_size_nm,
         read_rules(request.settings, request.overrides),
         str(request.settings or "--set"),
+        affinities.classes if affinities else (),
     )
     engine = EngineChoice(request.engine, request.workers, request.scheduler, study.folder)
     options = ObjectsOptions(request.block or BLOCK, engine, overwrite=request.overwrite)
     facts = study.provenance("densem objects", source=f"{entry.source} {entry.name}", volume=entry.volume)
-    found = find_objects(classes, study.schema, rules, study.objects_folder(name), options, progress, facts)
+    target = study.objects_folder(name)
+    found = find_objects(classes, study.schema, rules, target, options, progress, facts, affinities)
     with locked(study.path) as manifest:
         manifest.objects[name] = entry
     return found

@@ -41,6 +41,7 @@ class PredictRequest:
     core: tuple[int, int, int] | None = None
     box: str | None = None
     mask: str | None = None
+    affinities: bool = True
 
 
 def predict_volume(
@@ -170,6 +171,7 @@ def _options(request: PredictRequest, settings: Path | None) -> Any:
         **{
             k: getattr(request, k)
             for k in (
+                "affinities",
                 "resample",
                 "precision",
                 "device",

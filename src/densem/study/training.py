@@ -38,11 +38,15 @@ class TrainRequest:
 
 @dataclass(frozen=True)
 class Labelled:
-    """A labelled volume, or a part of one, that a model learns from or is validated on."""
+    """A labelled volume, or a part of one, that a model learns from or is validated on.
+
+    `objects` are annotated object ids, where there are any.
+    """
 
     name: str
     image: Volume
     labels: Volume
+    objects: Volume | None = None
 
 
 @dataclass(frozen=True)
@@ -118,7 +122,7 @@ def train_model(study: Study, request: TrainRequest) -> Iterator[str]:
     with claimed(study.run_folder(name), f"training {name}"):
         result = train(
             recipe,
-            [LabelledVolume(v.image, v.labels, v.name) for v in learn],
+            [LabelledVolume(v.image, v.labels, v.name, objects=v.objects) for v in learn],
             study.schema,
             study.run_folder(name),
             validate=validate,
@@ -178,7 +182,7 @@ def labelled(study: Study, name: str) -> Labelled:
             f"study {study.name}: volume {name!r} has no labels to learn from or be judged by; "
             f"add them with  densem import {study.folder} {name} --labels FILE"
         )
-    return Labelled(name, with_intensity(study.image(name)), labels)
+    return Labelled(name, with_intensity(study.image(name)), labels, study.objects(name))
 
 
 def with_intensity(image: Volume) -> Volume:
@@ -282,7 +286,8 @@ def hold_out(volumes: list[Labelled]) -> tuple[list[Labelled], list[Labelled], s
 def _cut(volume: Labelled, start: int, stop: int) -> Labelled:
     _, height, width = volume.image.shape
     box = Box((start, 0, 0), (stop, height, width))
-    return Labelled(volume.name, volume.image.part(box), volume.labels.part(box))
+    objects = None if volume.objects is None else volume.objects.part(box)
+    return Labelled(volume.name, volume.image.part(box), volume.labels.part(box), objects)
 
 
 class Validation:

@@ -24,7 +24,7 @@ from torch import nn
 
 from densem import __version__, networks
 from densem.errors import CollapseError, ConfigError, VoxelSizeError
-from densem.model import Model, TilePlan
+from densem.model import AffinityHead, Model, TilePlan
 from densem.networks.hardware import keep_memory
 from densem.sampling import NONE, LabelledVolume, PatchSampler, TrainingSet
 from densem.schema import LabelSchema
@@ -198,8 +198,9 @@ class _Run:
         if not begun:
             run_folder.clear(job.folder)
         data = TrainingSet.prepare(
-            job.volumes, job.schema, recipe.loss, job.folder, memory_gb=recipe.patches.memory_gb
-        )
+            job.volumes, job.schema, recipe.loss, job.folder,
+            memory_gb=recipe.patches.memory_gb, objects=recipe.affinities.share > 0,
+        )  # fmt: skip
         started = time.monotonic()
         if not begun:
             recipe = recipe.planned(job.volumes[0].image.voxel_size_nm)
@@ -369,7 +370,12 @@ class _Run:
             fingerprint=tuple(v.intensity for v in self.job.volumes),
             training=summary,
             name=self.job.name,
+            affinities=self._head(),
         )
+
+    def _head(self) -> AffinityHead | None:
+        offsets = self.recipe.offsets
+        return AffinityHead(offsets=offsets, classes=self.data.things) if offsets else None
 
     def finish(self, measure: Callable[[Model], TilePlan] | None) -> TrainingResult:
         """The model of the best averaged weights."""

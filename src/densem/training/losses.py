@@ -6,28 +6,34 @@ The sum is divided by the sum of the weights, so patch size and share of labelle
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from densem.blocks import Triple
 from densem.schema import UNLABELLED
+from densem.training.affinities import affinity_loss, affinity_targets
 
 NO_SOFT = torch.zeros(0, dtype=torch.uint8)
+NO_OBJECTS = torch.zeros(0, dtype=torch.int32)
 
 
 class Batch(NamedTuple):
     """Training patches as tensors.
 
     image float32 (N, 1, Z, Y, X); labels uint8 (N, Z, Y, X), channels, 255 unlabelled;
-    weights float32 (N, Z, Y, X); soft uint8 (N, C, Z, Y, X), probabilities in 255ths, or (N, 0) without any.
+    weights float32 (N, Z, Y, X); soft uint8 (N, C, Z, Y, X), probabilities in 255ths, or (N, 0) without any;
+    objects int32 (N, Z, Y, X), ids within a patch, or (N, 0) where no affinities are learnt.
     """
 
     image: Tensor
     labels: Tensor
     weights: Tensor
     soft: Tensor = NO_SOFT
+    objects: Tensor = NO_OBJECTS
 
 
 def cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
@@ -49,13 +55,41 @@ def cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
 
 
 def middle(batch: Batch, outputs: Tensor) -> Batch:
-    """The part of a batch that outputs (N, C, Z, Y, X) answer for."""
-    inner = tuple(
-        slice((n - m) // 2, (n - m) // 2 + m)
-        for n, m in zip(batch.labels.shape[1:], outputs.shape[2:], strict=True)
-    )
+    """The part of a batch that outputs (N, C, Z, Y, X) answer for; its objects stay whole."""
+    inner = _inner(batch.labels, outputs)
     soft = batch.soft[:, :, *inner] if batch.soft.numel() else batch.soft
-    return Batch(batch.image, batch.labels[:, *inner], batch.weights[:, *inner], soft)
+    return Batch(batch.image, batch.labels[:, *inner], batch.weights[:, *inner], soft, batch.objects)
+
+
+def _inner(whole: Tensor, outputs: Tensor) -> tuple[slice, ...]:
+    """Where in a patch (N, Z, Y, X) the outputs (N, C, Z, Y, X) lie: in its middle."""
+    pairs = zip(whole.shape[1:], outputs.shape[2:], strict=True)
+    return tuple(slice((n - m) // 2, (n - m) // 2 + m) for n, m in pairs)
+
+
+def loss_with_affinities(
+    outputs: dict[str, Tensor],
+    batch: Batch,
+    offsets: Sequence[Triple],
+    share: float,
+    loss_of_classes: Callable[[dict[str, Tensor]], Tensor],
+) -> Tensor:
+    """Loss of the classes plus `share` times that of the affinities.
+
+    Args:
+        outputs: logits by head; the last K channels of `semantic` are those of the affinities.
+        batch: what they are compared with; its objects are those of the whole patch.
+        offsets: of the K affinities; none: the loss of the classes alone.
+        share: of the affinities.
+        loss_of_classes: given the outputs with the logits of classes alone.
+    """
+    if not offsets:
+        return loss_of_classes(outputs)
+    logits = outputs["semantic"]
+    classes, pairs = logits[:, : -len(offsets)], logits[:, -len(offsets) :]
+    targets = affinity_targets(batch.objects, offsets)[:, :, *_inner(batch.objects, logits)]
+    heads = {**outputs, "semantic": classes}
+    return loss_of_classes(heads) + share * affinity_loss(pairs, targets)
 
 
 def divergence(logits: Tensor, soft: Tensor, class_weights: Tensor, temperature: float = 1.0) -> Tensor:

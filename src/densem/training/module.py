@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from densem.training.averaging import AveragedWeights
-from densem.training.losses import Batch, loss_of
+from densem.training.losses import Batch, loss_of, loss_with_affinities
 from densem.training.orthogonal import OrthogonalMomentum
 from densem.training.recipe import Optimizer, Recipe
 
@@ -37,6 +37,18 @@ def make_optimizer(network: nn.Module, config: Optimizer, dtype: torch.dtype) ->
     return kind(groups, lr=config.lr, betas=config.betas, eps=config.eps)
 
 
+def recipe_loss(
+    recipe: Recipe, outputs: dict[str, Tensor], batch: Batch, class_weights: Tensor | None = None
+) -> Tensor:
+    """The loss that a recipe says: of classes, and of affinities where it has some."""
+    config = recipe.loss
+
+    def of_classes(heads: dict[str, Tensor]) -> Tensor:
+        return loss_of(heads, batch, config.auxiliary, config.soft, config.temperature, class_weights)
+
+    return loss_with_affinities(outputs, batch, recipe.offsets, recipe.affinities.share, of_classes)
+
+
 class TrainingModule(lightning.LightningModule):
     """One network in training, with its averaged weights."""
 
@@ -56,10 +68,8 @@ class TrainingModule(lightning.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of one batch."""
-        config = self.recipe.loss
         weights = None if self.class_weights is None else self.class_weights.to(batch.image.device)
-        outputs = self.network(batch.image)
-        return loss_of(outputs, batch, config.auxiliary, config.soft, config.temperature, weights)
+        return recipe_loss(self.recipe, self.network(batch.image), batch, weights)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """The one optimiser, kept when training goes on in another Trainer."""

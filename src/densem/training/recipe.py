@@ -15,15 +15,17 @@ from typing import Any, Literal
 
 import tomli_w
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from densem import networks
 from densem.blocks import Triple
 from densem.errors import ConfigError, NotFoundError, nearest
 from densem.sampling import Augmentation, ErrorWeights, Patches
+from densem.training.affinities import default_offsets
 
 AUTO = "auto"
 SET_BY_TRAINING = ("n_classes",)
+NEXT = ((1, 0, 0), (0, 1, 0), (0, 0, 1))
 
 
 class _Section(BaseModel):
@@ -69,6 +71,26 @@ class Loss(ErrorWeights):
         gt=0,
         description="softens both sides in a distillation; above 1, small probabilities count",
     )
+
+
+class Affinities(_Section):
+    """A further output: whether a voxel and one some way off are of one object (docs/training.md)."""
+
+    share: float = Field(
+        default=0.0, ge=0, description="of the affinities in the loss; 0: the network has no such output"
+    )
+    offsets: tuple[Triple, ...] = Field(
+        default=(), description="in voxels, z y x each; none given: next and farther ones along each axis"
+    )
+
+    @field_validator("offsets")
+    @classmethod
+    def _apart(cls, offsets: tuple[Triple, ...]) -> tuple[Triple, ...]:
+        if any(not any(o) for o in offsets) or len(set(offsets)) < len(offsets):
+            raise ValueError("expected different offsets, none of them (0, 0, 0)")
+        if offsets and {tuple(map(abs, o)) for o in offsets}.isdisjoint(NEXT):
+            raise ValueError("expected some between neighbours, such as [0, 0, 1], which join voxels")
+        return offsets
 
 
 class Optimizer(_Section):
@@ -124,6 +146,7 @@ class Recipe(_Section):
     patches: Patches = Patches()
     augmentation: Augmentation = Augmentation()
     loss: Loss = Loss()
+    affinities: Affinities = Affinities()
     optimizer: Optimizer = Optimizer()
     schedule: Schedule = Schedule()
 
@@ -175,7 +198,13 @@ class Recipe(_Section):
 
     def build_network(self, n_classes: int) -> Any:
         """The untrained network for that many classes."""
-        return networks.build(self.network.architecture, {**self.network.config, "n_classes": n_classes})
+        made = networks.build(self.network.architecture, {**self.network.config, "n_classes": n_classes})
+        return networks.widen(made, len(self.offsets)) if self.offsets else made
+
+    @property
+    def offsets(self) -> tuple[Triple, ...]:
+        """Of the affinities that the network is to learn; none where it learns none."""
+        return self.affinities.offsets if self.affinities.share else ()
 
     def with_filters(self, filters: int) -> Recipe:
         """The same recipe with the width decided."""
@@ -189,7 +218,11 @@ class Recipe(_Section):
         return plans and self.network.config.get("strides") == AUTO
 
     def planned(self, voxel_size_nm: tuple[float, float, float]) -> Recipe:
-        """The same recipe with a network that plans itself planned, for voxels (z, y, x) of this size."""
+        """The same recipe with all decided that follows from the size of voxels (z, y, x): offsets of
+        affinities, and a network that plans itself."""
+        if self.affinities.share and not self.affinities.offsets:
+            chosen = self.affinities.model_copy(update={"offsets": default_offsets(voxel_size_nm)})
+            return self.model_copy(update={"affinities": chosen}).planned(voxel_size_nm)
         plan = networks.ARCHITECTURES[self.network.architecture].plan
         if plan is None or not self.is_unplanned:
             return self

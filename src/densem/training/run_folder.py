@@ -36,6 +36,7 @@ def identity(
                 "image": v.image.id,
                 "labels": v.labels.id,
                 **({"soft targets": v.soft.id} if v.soft is not None else {}),
+                **({"objects": v.objects.id} if v.objects is not None and recipe.affinities.share else {}),
             }
             for v in volumes
         },

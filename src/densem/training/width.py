@@ -13,8 +13,7 @@ import time
 import torch
 
 from densem.sampling import PatchSampler
-from densem.training.losses import loss_of
-from densem.training.module import make_optimizer
+from densem.training.module import make_optimizer, recipe_loss
 from densem.training.prefetch import draw
 from densem.training.recipe import Recipe
 from densem.training.runtime import Runtime
@@ -102,7 +101,7 @@ def step_seconds(recipe: Recipe, sampler: PatchSampler, runtime: Runtime) -> flo
         if number == WARM:
             started = time.monotonic()
         with runtime.autocast():
-            loss = loss_of(network(batch.image), batch, recipe.loss.auxiliary)
+            loss = recipe_loss(recipe, network(batch.image), batch)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
