@@ -76,7 +76,7 @@ def test_a_row_by_hand():
     """Two bodies of four voxels; the pair between them attracts weakly, a far one repels strongly."""
     mask = np.ones((1, 1, 8), bool)
     near = np.array([250, 250, 250, 140, 250, 250, 250, 0], np.uint8)
-    far = np.array([0, 255, 0, 255, 255, 0, 0, 0], np.uint8)
+    far = np.array([255, 0, 0, 0, 255, 0, 0, 0], np.uint8)
     both = np.stack([near, far])[:, None, None]
     alone, count = split_by_affinities(mask, both[:1], ((0, 0, 1),), 0.5)
     assert (alone.tolist(), count) == ([[[1] * 8]], 1)

@@ -44,6 +44,10 @@ def objects(
         str, typer.Option(help="Where blocks are done: local (this machine), slurm or dask.")
     ] = "local",
     scheduler: Scheduler = None,
+    tuned: Annotated[
+        bool,
+        typer.Option("--tuned/--untuned", help="Begin with what densem tune-objects chose for these models."),
+    ] = True,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Start anew where objects are there.")
     ] = False,
@@ -57,6 +61,7 @@ def objects(
     request = ObjectsRequest(
         prediction=prediction, labels=labels, name=name, settings=settings, overrides=tuple(set_ or ()),
         block=block, workers=workers, engine=engine, scheduler=scheduler, overwrite=overwrite,
+        tuned=tuned,
     )  # fmt: skip
     with bar("Finding objects") as progress:
         found = find_in_study(study, request, progress)
@@ -68,3 +73,28 @@ def objects(
     typer.echo(f"Objects: {found.folder}")
     if not found.parquet:
         typer.echo("No Parquet was written: pip install 'densem[objects]' brings pyarrow.")
+
+
+@app.command()
+def tune_objects(
+    study: StudyFolder,
+    prediction: Annotated[
+        str, typer.Option(help="A prediction of an eval volume with instances.", show_default=False)
+    ],
+    metric: Annotated[
+        str, typer.Option(help="What is best: pq (panoptic quality of a class) or are (adapted Rand error).")
+    ] = "pq",
+    workers: Annotated[int, typer.Option(min=1, help="Blocks worked on at a time.")] = 1,
+) -> None:
+    """Choose the settings of objects on an eval volume; densem objects then begins with them."""
+    from densem.errors import ConfigError
+    from densem.study.object_tuning import tune_objects as tune
+
+    if metric not in ("pq", "are"):
+        raise ConfigError(f"--metric {metric}: expected pq or are")
+    with bar("Tuning") as progress:
+        found = tune(study, prediction, "are" if metric == "are" else "pq", workers, progress)
+    for name, settings in found.settings.items():
+        told = ", ".join(f"{k} = {v}" for k, v in settings.items())
+        typer.echo(f"{name:<24} {metric} {found.scores[name]:.3f} of {found.tried[name]} tried: {told}")
+    typer.echo(f"Settings: {found.file}")

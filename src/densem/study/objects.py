@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from densem.blocks import EngineChoice
 from densem.errors import DensemError, ExistsError, InputError, NotFoundError
@@ -12,6 +13,7 @@ from densem.objects import Objects, ObjectsOptions, Rules, find_objects
 from densem.objects.finding import BLOCK
 from densem.objects.rules import read_rules
 from densem.study.manifest import ObjectsEntry, check_name, locked
+from densem.study.object_tuning import tuned_settings
 from densem.study.prediction import open_prediction
 from densem.study.study import Study
 from densem.volumes import Volume
@@ -34,6 +36,7 @@ class ObjectsRequest:
     engine: str = "local"
     scheduler: str | None = None
     overwrite: bool = False
+    tuned: bool = True
 
 
 def find_in_study(folder: Path, request: ObjectsRequest, progress: Progress | None = None) -> Objects:
@@ -61,21 +64,45 @@ def find_in_study(folder: Path, request: ObjectsRequest, progress: Progress | No
             "give another --name or --overwrite"
         )
     affinities = Affinities.beside(classes.path) if entry.source == "prediction" else None
+    table = read_rules(request.settings, request.overrides)
+    chosen = tuned_settings(study, _model_of(study, entry)) if request.tuned else {}
     rules = Rules.of(
         study.schema,
         classes.voxel_size_nm,
-        read_rules(request.settings, request.overrides),
+        merged(chosen, table),
         str(request.settings or "--set"),
         affinities.classes if affinities else (),
     )
     engine = EngineChoice(request.engine, request.workers, request.scheduler, study.folder)
     options = ObjectsOptions(request.block or BLOCK, engine, overwrite=request.overwrite)
     facts = study.provenance("densem objects", source=f"{entry.source} {entry.name}", volume=entry.volume)
+    facts |= {"tuned": chosen} if chosen else {}
     target = study.objects_folder(name)
     found = find_objects(classes, study.schema, rules, target, options, progress, facts, affinities)
     with locked(study.path) as manifest:
         manifest.objects[name] = entry
     return found
+
+
+def merged(chosen: dict[str, Any], asked: dict[str, Any]) -> dict[str, Any]:
+    """Settings by class: what was asked for goes before what was chosen, entry by entry.
+
+    Where another method is asked for, nothing of what was chosen for the class holds.
+    """
+    found = dict(chosen)
+    for name, entries in asked.items():
+        known = chosen.get(name, {})
+        other = isinstance(entries, dict) and entries.get("method", known.get("method")) != known.get(
+            "method"
+        )
+        found[name] = entries if other or not isinstance(entries, dict) else {**known, **entries}
+    return found
+
+
+def _model_of(study: Study, entry: ObjectsEntry) -> str:
+    """Id of the models of the prediction that objects are of; empty for other sources."""
+    known = study.manifest.predictions.get(entry.name) if entry.source == "prediction" else None
+    return known.model_id if known else ""
 
 
 def _of_prediction(study: Study, name: str) -> tuple[Volume, ObjectsEntry]:

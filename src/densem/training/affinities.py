@@ -1,10 +1,12 @@
 """Affinities: whether a voxel and one some way off are of the same object, learnt beside the classes.
 
-    offset (0, 0, 1)     ids      1 1 2 0 ?        target of p: are p and p + offset one object
-                         target   1 0 0 ? .        ?: one of the two is unknown    .: beyond the patch
+    offset (0, 0, 1)     ids      1 1 2 0 0 3 ?    target of p: are p and p + offset one object
+                         target   1 0 0 . 0 . .    .: not asked: one of them is unknown or beyond the patch,
+                                                      or neither is of an object
 
 Near offsets say where objects end; far ones, which are right even where a membrane is missed for some voxels,
-say which voxels must never be joined. Two voxels without an object are not one object.
+say which voxels must never be joined. Pairs outside of objects are never asked for, and would outweigh those
+between objects, which matter most.
 Sources: Turaga et al., Neural Computation 22 (2010); Lee et al., arXiv:1706.00120 (2017).
 """
 
@@ -53,14 +55,14 @@ def affinity_targets(objects: Tensor, offsets: Sequence[Triple]) -> Tensor:
 
     Returns:
         uint8 (N, K, Z, Y, X): 1 where p and p + offset are of one object, 0 where not, 255 where one of them
-        is unknown or beyond the patch.
+        is unknown or beyond the patch, or neither is of an object.
     """
     found = objects.new_full((len(objects), len(offsets), *objects.shape[1:]), IGNORED, dtype=torch.uint8)
     for k, offset in enumerate(offsets):
         near, far = _pair(offset, objects.shape[1:])
         a, b = objects[:, *near], objects[:, *far]
-        same = ((a == b) & (a > 0)).to(torch.uint8)
-        found[:, k, *near] = same.masked_fill_((a == UNKNOWN) | (b == UNKNOWN), IGNORED)
+        unasked = (a == UNKNOWN) | (b == UNKNOWN) | ((a == 0) & (b == 0))
+        found[:, k, *near] = (a == b).to(torch.uint8).masked_fill_(unasked, IGNORED)
     return found
 
 

@@ -1,0 +1,139 @@
+"""Neuron bodies of fib25, with affinities and without: ARE and VI on slices that nothing was chosen on.
+
+    python benchmarks/fib25_objects.py DATA WORK --output benchmarks/results/fib25_objects.json
+
+DATA holds train-images.tif and train-instances.tif (170 slices of 250 x 250 voxels of 10 nm). Slices 0-99 are
+learnt from, settings are chosen on 100-119 by ARE, scores are taken on 120-169. The annotation divides all
+voxels among bodies; membrane here is every voxel next to another body, which is no part of any. What is there
+already in WORK is taken up. Some minutes of one core.
+"""
+
+import argparse
+import json
+import resource
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import tifffile
+
+from densem import __version__
+from densem.schema import LabelSchema
+from densem.study import Study
+from densem.study.intake import ImportRequest, import_volume
+from densem.study.object_scoring import ObjectRequest, evaluate_objects
+from densem.study.object_tuning import tune_objects
+from densem.study.objects import ObjectsRequest, find_in_study
+from densem.study.prediction import PredictRequest, predict_volume
+from densem.study.training import TrainRequest, train_model
+
+SLICES = {"train": (0, 100), "eval": (100, 120), "test": (120, 170)}
+SCHEMA = {
+    "membrane": {"id": 0, "color": "#202020", "background": True},
+    "neuron": {"id": 1, "color": "#4080ff", "thing": True},
+}
+RECIPE = Path(__file__).with_name("fib25_recipe.toml")
+MODELS = {"head": ("affinities.share=1",), "plain": ()}
+
+
+def borders(ids):
+    """Voxels that share a face with another body."""
+    found = ids == 0
+    for axis in range(3):
+        planes, edge = np.moveaxis(ids, axis, 0), np.moveaxis(found, axis, 0)
+        differ = planes[1:] != planes[:-1]
+        edge[1:] |= differ
+        edge[:-1] |= differ
+    return found
+
+
+def imported(data, work):
+    """The study; the dense annotation of each part lies beside it."""
+    folder = work / "study"
+    if (folder / "study.toml").exists():
+        return Study.open(folder)
+    work.mkdir(parents=True, exist_ok=True)
+    study = Study.create(folder, LabelSchema.from_table(SCHEMA, "fib25"))
+    image, ids = (tifffile.imread(data / f"train-{what}.tif") for what in ("images", "instances"))
+    membrane = borders(ids)
+    parts = {
+        "image": image, "labels": np.where(membrane, 0, 1).astype(np.uint8),
+        "inner": np.where(membrane, 0, ids), "dense": ids,
+    }  # fmt: skip
+    for name, (first, last) in SLICES.items():
+        for what, array in parts.items():
+            tifffile.imwrite(work / f"{name}-{what}.tif", array[first:last])
+        request = ImportRequest(
+            image=work / f"{name}-image.tif", labels=work / f"{name}-labels.tif",
+            instances=work / f"{name}-inner.tif", voxel_size_nm=(10.0, 10.0, 10.0), role=name,
+        )  # fmt: skip
+        import_volume(study, name, request, lambda *_: None)
+    return Study.open(folder)
+
+
+def predicted(study, model):
+    """Predictions of the eval and the test slices by a model, which is trained if it is not there."""
+    if model not in study.manifest.models:
+        for line in train_model(study, TrainRequest(str(RECIPE), model, overrides=MODELS[model])):
+            print(line)
+    known = Study.open(study.folder).manifest.predictions
+    for volume in ("eval", "test"):
+        if f"{model}-{volume}" not in known:
+            predict_volume(study.folder, volume, None, PredictRequest((model,)), lambda *_: None)
+
+
+def best_of_each_method(study, model):
+    """Of all settings tried on the eval slices, those with the least error, by method."""
+    tuned = tune_objects(study.folder, f"{model}-eval", "are")
+    rows = tomllib.loads(tuned.file.read_text())["tried"]
+    best = {}
+    for row in rows:
+        if row["method"] not in best or row["are"] < best[row["method"]]["are"]:
+            best[row["method"]] = row
+    return best, rows
+
+
+def tested(study, work, model, row):
+    """Scores on the test slices of the settings of a row."""
+    name = f"{model}-{row['method']}"
+    entries = {k: v for k, v in row.items() if k not in ("class", "are")}
+    overrides = tuple(f"neuron.{k}={json.dumps(v)}" for k, v in entries.items())
+    request = ObjectsRequest(f"{model}-test", name=name, overrides=overrides, overwrite=True, tuned=False)
+    count = find_in_study(study.folder, request).counts()["neuron"]
+    scores = {}
+    for what, truth in (("inside", None), ("dense", work / "test-dense.tif")):
+        output = work / f"{name}-{what}.json"
+        asked = ObjectRequest(name, truth=truth, output=output)
+        found = evaluate_objects(study.folder, asked, lambda *_: None).scores
+        scores[what] = {**found["partitions"], "pq": found["all"]["pq"]}
+    return {"settings": entries, "eval_are": row["are"], "objects": count, **scores}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("data", type=Path)
+    parser.add_argument("work", type=Path)
+    parser.add_argument("--output", type=Path, required=True)
+    options = parser.parse_args()
+    study = imported(options.data, options.work)
+    record = {"densem": __version__, "slices": SLICES, "models": {}}
+    for model in MODELS:
+        predicted(study, model)
+        summary = Study.open(study.folder).model(model).training
+        best, rows = best_of_each_method(study, model)
+        record["models"][model] = {
+            "steps": summary["steps"],
+            "eval_miou": summary["eval_miou"],
+            "affinities": summary["recipe"]["affinities"],
+            "tried_on_eval": rows,
+            "test": {method: tested(study, options.work, model, row) for method, row in best.items()},
+        }
+        for method, found in record["models"][model]["test"].items():
+            print(model, method, {k: round(v, 3) for k, v in found["inside"].items() if v is not None})
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    record["processor_seconds"] = round(used.ru_utime + used.ru_stime)
+    options.output.write_text(json.dumps(record, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,236 @@
+"""Settings of objects chosen on an eval volume: the best of some for each class, kept for later runs.
+
+    tuned/<id of the models>.toml    what was chosen, on what, by which score, and all that was tried
+
+1. the classes are those whose objects were annotated in the volume
+2. for each class: components; watershed with several h; the affinities with several biases, where there are
+   some; each with several smallest volumes. Of equal scores the first in this order is taken
+3. `densem objects` takes what was chosen for every prediction of the same models, before what is asked for
+
+A volume of role train or test is refused: on the one all settings look good, the other is for judging.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+import tomllib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import tomli_w
+
+from densem.blocks import EngineChoice
+from densem.errors import ConfigError, InputError, NotFoundError
+from densem.evaluation import ObjectVolumes, Overlaps, overlaps, panoptic, partition_scores
+from densem.evaluation.overlaps import totals
+from densem.objects import Objects, ObjectsOptions, Rules, find_objects
+from densem.study.study import Study
+from densem.volumes import Volume
+from densem.volumes.affinities import Affinities
+
+Metric = Literal["pq", "are"]
+Progress = Callable[[int, int], None]
+H_STEPS = (0.5, 1.0, 2.0, 4.0, 8.0)
+"""Of h, in longest sides of a voxel."""
+BIASES = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
+SHARES = (0.0, 0.125, 0.25, 0.5)
+"""Of the volume that 19 of 20 true objects are larger than: smallest volumes that are tried."""
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """What was chosen.
+
+    Attributes:
+        file: where it stands.
+        settings: entries of each class.
+        scores: of these, by class.
+        tried: number of settings tried for each class.
+    """
+
+    file: Path
+    settings: dict[str, dict[str, Any]]
+    scores: dict[str, float]
+    tried: dict[str, int]
+
+
+def tuned_file(study: Study, model_id: str) -> Path:
+    """Where the settings for the predictions of some models stand, or would."""
+    return study.folder / "tuned" / f"{model_id}.toml"
+
+
+def tuned_settings(study: Study, model_id: str) -> dict[str, Any]:
+    """The settings chosen for predictions of these models, by class; none where nothing was chosen.
+
+    Raises:
+        ConfigError: for a file that cannot be read.
+    """
+    path = tuned_file(study, model_id)
+    if not path.is_file():
+        return {}
+    try:
+        found = tomllib.loads(path.read_text())["settings"]
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, KeyError) as error:
+        raise ConfigError(f"{path}: damaged ({error}); remove it, or tune again") from None
+    return dict(found)
+
+
+def tune_objects(
+    folder: Path, prediction: str, metric: Metric = "pq", workers: int = 1, progress: Progress | None = None
+) -> Tuned:
+    """Choose the settings of each annotated thing class on the volume of a prediction.
+
+    Args:
+        folder: of the study.
+        prediction: of a volume of role eval with annotated objects.
+        metric: panoptic quality of the class (pq), or adapted Rand error (are) of all its level's objects.
+        workers: blocks worked on at a time.
+        progress: told settings tried and settings in all.
+
+    Raises:
+        NotFoundError: no such prediction.
+        InputError: a volume of another role, or without annotated objects.
+    """
+    study = Study.open(folder)
+    material = _Material.of(study, prediction)
+    candidates = {name: list(material.candidates(name)) for name in material.things}
+    total = sum(map(len, candidates.values()))
+    done = 0
+    best: dict[str, tuple[float, dict[str, Any]]] = {}
+    rows: list[dict[str, Any]] = []
+    scratch = study.folder / "objects" / f".tuning-{prediction}"
+    try:
+        for name, entries in candidates.items():
+            for entry in entries:
+                for chosen, score in material.tried(name, entry, metric, scratch, workers):
+                    rows.append({"class": name, **chosen, metric: round(score, 5)})
+                    worse = name in best and _gain(metric) * score <= _gain(metric) * best[name][0]
+                    if not worse:
+                        best[name] = (score, chosen)
+                done += 1
+                if progress is not None:
+                    progress(done, total)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    settings = {name: chosen for name, (_, chosen) in best.items()}
+    scores = {name: score for name, (score, _) in best.items()}
+    record = {
+        "metric": metric, "volume": material.volume, "prediction": prediction,
+        "truth_id": material.truth.id, "scores": scores, "settings": settings, "tried": rows,
+    }  # fmt: skip
+    file = tuned_file(study, material.model_id)
+    _write(file, record)
+    return Tuned(file, settings, scores, {n: sum(r["class"] == n for r in rows) for n in settings})
+
+
+@dataclass(frozen=True)
+class _Material:
+    """What settings are tried on."""
+
+    study: Study
+    volume: str
+    model_id: str
+    classes: Volume
+    labels: Volume
+    truth: Volume
+    affinities: Affinities | None
+    things: tuple[str, ...]
+
+    @classmethod
+    def of(cls, study: Study, prediction: str) -> _Material:
+        from densem.sampling.object_labels import annotated_things
+        from densem.study.prediction import open_prediction
+
+        classes = open_prediction(study, prediction)
+        entry = study.manifest.predictions.get(prediction)
+        if entry is None:
+            raise NotFoundError(f"study {study.name}: prediction {prediction!r} does not stand in study.toml")
+        role = study.entry(entry.volume).role
+        if role != "eval":
+            raise InputError(
+                f"densem tune-objects: expected a prediction of a volume of role eval, found "
+                f"{entry.volume!r} of role {role}: what a model learnt from, or is judged by, must choose "
+                "nothing"
+            )
+        truth, labels = study.objects(entry.volume), study.labels(entry.volume)
+        if truth is None or labels is None:
+            raise InputError(
+                f"study {study.name}: volume {entry.volume!r} has no annotated objects to choose settings "
+                f"by; add them with  densem import {study.folder} {entry.volume} --instances FILE"
+            )
+        things = annotated_things([(entry.volume, labels, truth)], study.schema)
+        told = Affinities.beside(classes.path)
+        return cls(study, entry.volume, entry.model_id, classes, labels, truth, told, things)
+
+    def candidates(self, name: str) -> Iterator[dict[str, Any]]:
+        """Settings of a class that are tried, but for the smallest volume."""
+        yield {"method": "components"}
+        for step in H_STEPS:
+            yield {"method": "watershed", "h_nm": step * max(self.classes.voxel_size_nm)}
+        if self.affinities is not None and name in self.affinities.classes:
+            for bias in BIASES:
+                yield {"method": "mutex", "mutex_bias": bias}
+
+    def tried(
+        self, name: str, entry: dict[str, Any], metric: Metric, scratch: Path, workers: int
+    ) -> Iterator[tuple[dict[str, Any], float]]:
+        """The settings with each smallest volume, and their score."""
+        found = self._objects(name, entry, scratch, workers)
+        level = next(v for v in found.volumes if name in v.attributes["classes"])
+        table = overlaps(ObjectVolumes(self.truth, level, self.labels), workers=workers)
+        voxel = math.prod(self.classes.voxel_size_nm)
+        for smallest in self._smallest(table, voxel):
+            chosen = {**entry, "min_volume_nm3": smallest}
+            yield chosen, self._score(_without(table, smallest / voxel), name, metric)
+
+    def _objects(self, name: str, entry: dict[str, Any], scratch: Path, workers: int) -> Objects:
+        told = self.affinities.classes if self.affinities else ()
+        size = self.classes.voxel_size_nm
+        rules = Rules.of(self.study.schema, size, {name: entry}, "densem tune-objects", told)
+        options = ObjectsOptions(engine=EngineChoice(workers=workers), overwrite=True)
+        shutil.rmtree(scratch, ignore_errors=True)
+        return find_objects(
+            self.classes, self.study.schema, rules, scratch, options, affinities=self.affinities
+        )
+
+    def _smallest(self, table: Overlaps, voxel: float) -> list[float]:
+        truth, _, voxels = table.pairs()
+        ids, sizes = totals(truth, voxels)
+        sizes = sizes[ids > 0]
+        typical = float(np.quantile(sizes, 0.05)) if sizes.size else 0.0
+        return sorted({round(share * typical) * voxel for share in SHARES})
+
+    def _score(self, table: Overlaps, name: str, metric: Metric) -> float:
+        if metric == "are":
+            error = partition_scores(*table.pairs()).adapted_rand_error
+            return 1.0 if error is None else error
+        found = panoptic(table, self.study.schema).classes.get(name)
+        return found.pq or 0.0 if found else 0.0
+
+
+def _gain(metric: Metric) -> int:
+    """Larger is better, or smaller."""
+    return -1 if metric == "are" else 1
+
+
+def _without(table: Overlaps, voxels: float) -> Overlaps:
+    """As if smaller predicted objects had been left away."""
+    ids, place = np.unique(table.predicted_ids, return_inverse=True)
+    sizes = np.zeros(len(ids), np.int64)
+    np.add.at(sizes, place, table.voxels)
+    kept = np.where(sizes >= voxels, ids, 0)[place]
+    return replace(table, predicted_ids=kept)
+
+
+def _write(file: Path, record: dict[str, Any]) -> None:
+    file.parent.mkdir(exist_ok=True)
+    part = file.with_name(f".{file.name}.part")
+    part.write_text(
+        f"# Chosen by  densem tune-objects  on volume {record['volume']}.\n{tomli_w.dumps(record)}"
+    )
+    os.replace(part, file)
