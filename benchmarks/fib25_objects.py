@@ -10,7 +10,6 @@ already in WORK is taken up. Some minutes of one core.
 
 import argparse
 import json
-import resource
 import tomllib
 from pathlib import Path
 
@@ -33,7 +32,7 @@ SCHEMA = {
     "neuron": {"id": 1, "color": "#4080ff", "thing": True},
 }
 RECIPE = Path(__file__).with_name("fib25_recipe.toml")
-MODELS = {"head": ("affinities.share=1",), "plain": ()}
+MODELS = {"head": ("affinities.share=1", "schedule.steps=260", "schedule.validations=1"), "plain": ()}
 
 
 def borders(ids):
@@ -109,29 +108,36 @@ def tested(study, work, model, row):
     return {"settings": entries, "eval_are": row["are"], "objects": count, **scores}
 
 
+def of_model(study, work, model):
+    """All that is found out about a model."""
+    predicted(study, model)
+    summary = Study.open(study.folder).model(model).training
+    best, rows = best_of_each_method(study, model)
+    return {
+        "steps": summary["steps"],
+        "eval_miou": summary["eval_miou"],
+        "affinities": summary["recipe"]["affinities"],
+        "tried_on_eval": rows,
+        "test": {method: tested(study, work, model, row) for method, row in best.items()},
+    }
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", type=Path)
     parser.add_argument("work", type=Path)
     parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--models", nargs="+", default=list(MODELS), choices=list(MODELS))
     options = parser.parse_args()
     study = imported(options.data, options.work)
     record = {"densem": __version__, "slices": SLICES, "models": {}}
-    for model in MODELS:
-        predicted(study, model)
-        summary = Study.open(study.folder).model(model).training
-        best, rows = best_of_each_method(study, model)
-        record["models"][model] = {
-            "steps": summary["steps"],
-            "eval_miou": summary["eval_miou"],
-            "affinities": summary["recipe"]["affinities"],
-            "tried_on_eval": rows,
-            "test": {method: tested(study, options.work, model, row) for method, row in best.items()},
-        }
+    for model in options.models:
+        done = options.work / f"{model}.json"
+        if not done.exists():
+            done.write_text(json.dumps(of_model(study, options.work, model)))
+        record["models"][model] = json.loads(done.read_text())
         for method, found in record["models"][model]["test"].items():
             print(model, method, {k: round(v, 3) for k, v in found["inside"].items() if v is not None})
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    record["processor_seconds"] = round(used.ru_utime + used.ru_stime)
     options.output.write_text(json.dumps(record, indent=1) + "\n")
 
 

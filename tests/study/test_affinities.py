@@ -11,7 +11,7 @@ from densem.cli.app import run
 from densem.errors import ConfigError, InputError, NotFoundError
 from densem.model import Model
 from densem.objects import ClassRule
-from densem.study import Study
+from densem.study import Study, object_tuning
 from densem.study.manifest import locked
 from densem.study.object_tuning import tune_objects, tuned_settings
 from densem.study.objects import merged
@@ -39,7 +39,7 @@ name = "muon"
 lr = 0.02
 precision = "float32"
 [schedule]
-steps = 80
+steps = 120
 warmup = 5
 ema = 0.9
 validations = 1
@@ -133,19 +133,21 @@ def _ids(study, name):
     return open_volume(study.objects_folder(name) / "objects-0.zarr").read().astype(np.int64)
 
 
-def test_settings_are_chosen_on_the_eval_volume_and_used_from_then_on(predicted, capsys):
+def test_settings_are_chosen_on_the_eval_volume_and_used_from_then_on(predicted, capsys, monkeypatch):
+    monkeypatch.setattr(object_tuning, "H_STEPS", (0.5, 4.0))
+    monkeypatch.setattr(object_tuning, "BIASES", (0.35,))
     before = Study.open(predicted.folder)
     assert tuned_settings(before, before.manifest.models["m"].id) == {}
     tuned = tune_objects(predicted.folder, "p")
     chosen = tuned.settings["ball"]
     assert tuned.scores["ball"] > 0.9
-    assert tuned.tried["ball"] > 12
+    assert tuned.tried["ball"] == 4 * 4
     record = tomllib.loads(tuned.file.read_text())
     assert (record["volume"], record["metric"]) == ("eval", "pq")
     best = max(row["pq"] for row in record["tried"])
     assert best == pytest.approx(tuned.scores["ball"], abs=1e-4)
     components = [row["pq"] for row in record["tried"] if row["method"] == "components"]
-    assert max(components) < 0.1  # pairs in one
+    assert max(components) < 0.5 < best  # pairs in one
     assert not list((predicted.folder / "objects").glob(".tuning*"))
     capsys.readouterr()
     asked = ["objects", str(predicted.folder), "--prediction", "p", "--name"]

@@ -121,7 +121,7 @@ class Fusion:
                 if all(kept):
                     part += p
                     continue
-                for channel in np.flatnonzero(kept):
+                for channel in map(int, np.flatnonzero(kept)):
                     part[channel] += p[channel]
         assert total is not None
         if not self.offsets:

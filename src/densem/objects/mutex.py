@@ -47,13 +47,13 @@ def split_by_affinities(
     """
     import mwatershed
 
-    weights = np.zeros(affinities.shape)
+    weights = np.zeros(affinities.shape, float)
     for k, offset in enumerate(offsets):
         near, far = shifted((mask.shape[0], mask.shape[1], mask.shape[2]), offset)
-        weight = affinities[(k, *near)] / 255 - bias
+        weight = affinities[k][near] / 255 - bias
         if not _neighbours(offset):
             weight = np.minimum(weight, 0)
-        weights[(k, *near)] = np.where(mask[near] & mask[far], weight, 0)
+        weights[k][near] = np.where(mask[near] & mask[far], weight, 0)
     rank = np.linspace(1, 0, weights.size).reshape(weights.shape)
     weights *= 1 + TIES * rank
     strides = [[1] * 3 if _neighbours(o) else [STRIDE] * 3 for o in offsets]

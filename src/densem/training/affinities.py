@@ -60,9 +60,10 @@ def affinity_targets(objects: Tensor, offsets: Sequence[Triple]) -> Tensor:
     found = objects.new_full((len(objects), len(offsets), *objects.shape[1:]), IGNORED, dtype=torch.uint8)
     for k, offset in enumerate(offsets):
         near, far = _pair(offset, objects.shape[1:])
-        a, b = objects[:, *near], objects[:, *far]
+        a, b = objects[(slice(None), *near)], objects[(slice(None), *far)]
         unasked = (a == UNKNOWN) | (b == UNKNOWN) | ((a == 0) & (b == 0))
-        found[:, k, *near] = (a == b).to(torch.uint8).masked_fill_(unasked, IGNORED)
+        z, y, x = near
+        found[:, k, z, y, x] = (a == b).to(torch.uint8).masked_fill_(unasked, IGNORED)
     return found
 
 
@@ -85,8 +86,8 @@ def affinity_loss(logits: Tensor, targets: Tensor) -> Tensor:
     return (voxelwise * weights).sum() / weights.sum().clamp_min(torch.finfo(torch.float32).tiny)
 
 
-def _pair(offset: Triple, shape: Sequence[int]) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
+def _pair(offset: Triple, shape: Sequence[int]) -> tuple[list[slice], list[slice]]:
     """Where p and p + offset both lie inside: the slices of p, and of p + offset."""
-    near = tuple(slice(max(0, -d), max(0, min(n, n - d))) for d, n in zip(offset, shape, strict=True))
-    far = tuple(slice(max(0, d), max(0, min(n, n + d))) for d, n in zip(offset, shape, strict=True))
+    near = [slice(max(0, -d), max(0, min(n, n - d))) for d, n in zip(offset, shape, strict=True)]
+    far = [slice(max(0, d), max(0, min(n, n + d))) for d, n in zip(offset, shape, strict=True)]
     return near, far

@@ -375,7 +375,7 @@ class _Run:
 
     def _head(self) -> AffinityHead | None:
         offsets = self.recipe.offsets
-        return AffinityHead(offsets=offsets, classes=self.data.things) if offsets else None
+        return AffinityHead(offsets=offsets, classes=self.data.things or ()) if offsets else None
 
     def finish(self, measure: Callable[[Model], TilePlan] | None) -> TrainingResult:
         """The model of the best averaged weights."""

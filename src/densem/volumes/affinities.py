@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import zarr
@@ -48,7 +49,7 @@ class Affinities:
         path = None if classes is None else classes.with_name(FILE)
         if path is None or not path.is_dir():
             return None
-        record = zarr.open_group(path, mode="r").attrs.asdict().get("densem", {})
+        record: Any = zarr.open_group(path, mode="r").attrs.asdict().get("densem")
         said = record.get("affinities") if isinstance(record, dict) else None
         if not isinstance(said, dict) or not record.get("complete"):
             raise IntegrityError(
