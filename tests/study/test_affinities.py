@@ -152,7 +152,9 @@ def test_settings_are_chosen_on_the_eval_volume_and_used_from_then_on(predicted,
     capsys.readouterr()
     asked = ["objects", str(predicted.folder), "--prediction", "p", "--name"]
     assert run([*asked, "chosen"]) == 0
-    assert "ball                     12" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "ball                     12" in said
+    assert "Begun with what densem tune-objects chose; --untuned leaves it away." in said
     facts = open_volume(predicted.objects_folder("chosen") / "objects-0.zarr").provenance
     assert facts["rules"]["ball"] == {**facts["rules"]["ball"], **chosen}
     assert facts["tuned"] == {"ball": chosen}

@@ -70,6 +70,8 @@ def objects(
     if not found.table["id"]:
         why = "all are below min_volume_nm3" if found.thing_voxels else "there is no voxel of a thing class"
         typer.echo(f"No object was found: {why}. The tables are empty.")
+    if found.volumes[0].provenance.get("tuned"):
+        typer.echo("Begun with what densem tune-objects chose; --untuned leaves it away.")
     typer.echo(f"Objects: {found.folder}")
     if not found.parquet:
         typer.echo("No Parquet was written: pip install 'densem[objects]' brings pyarrow.")

@@ -54,8 +54,8 @@ def split_by_affinities(
         if not _neighbours(offset):
             weight = np.minimum(weight, 0)
         weights[k][near] = np.where(mask[near] & mask[far], weight, 0)
-    rank = np.linspace(1, 0, weights.size).reshape(weights.shape)
-    weights *= 1 + TIES * rank
+        first, last = 1 + TIES * (1 - k / len(offsets)), 1 + TIES * (1 - (k + 1) / len(offsets))
+        weights[k] *= np.linspace(first, last, mask.size, endpoint=False).reshape(mask.shape)
     strides = [[1] * 3 if _neighbours(o) else [STRIDE] * 3 for o in offsets]
     found = mwatershed.agglom(weights, [list(o) for o in offsets], strides=strides).astype(np.int64)
     alone = mask & (found == 0)  # what was joined with nothing

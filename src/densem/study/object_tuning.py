@@ -35,7 +35,7 @@ from densem.volumes.affinities import Affinities
 
 Metric = Literal["pq", "are"]
 Progress = Callable[[int, int], None]
-H_STEPS = (0.5, 1.0, 2.0, 4.0, 8.0)
+H_STEPS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
 """Of h, in longest sides of a voxel."""
 BIASES = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
 SHARES = (0.0, 0.125, 0.25, 0.5)
