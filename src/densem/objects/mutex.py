@@ -1,15 +1,16 @@
 """Mutex watershed: a body cut by what a network says about pairs of its voxels.
 
-1. each pair has a weight, affinity - bias: above 0 it attracts, below 0 it repels
-2. pairs are taken from the largest weight, without its sign, to the smallest; one that attracts joins the
-   parts of both its voxels, unless these exclude each other; one that repels makes the two parts exclude
-   each other, if they are not one already
+1. neighbours attract each other with their affinity a, pairs farther apart repel each other with 1 - a; a
+   bias above a half takes from the former what it adds to the latter
+2. pairs are taken from the strongest to the weakest; one that attracts joins the parts of both its voxels,
+   unless these exclude each other; one that repels makes the two parts exclude each other, if they are not
+   one already
 3. parts of a few voxels go to the neighbour they share most faces with; not those at a side of the array
    beyond which the body goes on, of which more may lie there
 
-Only neighbours attract, so that parts hang together; pairs farther apart repel alone, and of these every
-second one along each axis is used, which halves the memory. Equal weights are taken in the order of offsets
-and voxels, so that the outcome is always the same. Source: Wolf et al., The mutex watershed, ECCV 2018.
+Since only neighbours attract, parts hang together. Of pairs farther apart every second one along each axis is
+used, which halves the memory. Equal weights are taken in the order of offsets and voxels, so that the outcome
+is always the same. Source: Wolf et al., The mutex watershed, ECCV 2018.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ def split_by_affinities(
         mask: bool (Z, Y, X), the body.
         affinities: uint8 (K, Z, Y, X), round(255 * a) of p and p + offsets[k] being of one object.
         offsets: (z, y, x), at least one of them between neighbours.
-        bias: affinity, 0 to 1, above which two voxels attract each other. Larger: more parts.
+        bias: 0 to 1; 0.5 for affinities as they are. Larger: more parts.
         going_on: low and high sides of each axis beyond which the body goes on.
 
     Returns:
@@ -50,9 +51,8 @@ def split_by_affinities(
     weights = np.zeros(affinities.shape, float)
     for k, offset in enumerate(offsets):
         near, far = shifted((mask.shape[0], mask.shape[1], mask.shape[2]), offset)
-        weight = affinities[k][near] / 255 - bias
-        if not _neighbours(offset):
-            weight = np.minimum(weight, 0)
+        value = affinities[k][near] / 255 + 0.5 - bias
+        weight = np.maximum(value, 0) if _neighbours(offset) else np.minimum(value - 1, 0)
         weights[k][near] = np.where(mask[near] & mask[far], weight, 0)
         first, last = 1 + TIES * (1 - k / len(offsets)), 1 + TIES * (1 - (k + 1) / len(offsets))
         weights[k] *= np.linspace(first, last, mask.size, endpoint=False).reshape(mask.shape)

@@ -33,7 +33,7 @@ class ClassRule(BaseModel):
         default=20.0, gt=0, description="two bodies are apart if the neck is so much thinner (radius, nm)"
     )
     mutex_bias: float = Field(
-        default=0.5, gt=0, lt=1, description="affinity above which two voxels attract; larger: more objects"
+        default=0.5, gt=0, lt=1, description="0.5: affinities as they are; larger: more objects"
     )
     min_volume_nm3: float = Field(default=0.0, ge=0, description="smaller objects are left away")
     fill_holes_nm3: float = Field(default=0.0, ge=0, description="enclosed holes of up to so much are filled")
