@@ -71,6 +71,7 @@ def test_without_cards_there_is_one_worker(tmp_path):
 @dataclass(frozen=True)
 class _Fusion:
     runtime: Runtime
+    offsets: tuple = ()
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ class _Labeller:
 def test_each_card_has_networks_of_its_own(monkeypatch):
     made = []
 
-    def of(ensemble, runtime, flips):
+    def of(ensemble, runtime, flips, affinities):
         made.append((ensemble, flips))
         return _Fusion(runtime)
 

@@ -32,8 +32,8 @@ def affinities_of(ids, offsets=OFFSETS, one=255, other=0):
     """uint8 (K, Z, Y, X) without an error."""
     found = np.zeros((len(offsets), *ids.shape), np.uint8)
     for k, offset in enumerate(offsets):
-        near = tuple(slice(max(0, -d), min(n, n - d)) for d, n in zip(offset, ids.shape, strict=True))
-        far = tuple(slice(max(0, d), min(n, n + d)) for d, n in zip(offset, ids.shape, strict=True))
+        near = tuple(slice(max(0, -d), max(0, min(n, n - d))) for d, n in zip(offset, ids.shape, strict=True))
+        far = tuple(slice(max(0, d), max(0, min(n, n + d))) for d, n in zip(offset, ids.shape, strict=True))
         same = (ids[near] == ids[far]) & (ids[near] > 0)
         found[(k, *near)] = np.where(same, one, other)
     return found
@@ -89,6 +89,14 @@ def test_bias_decides_between_one_and_two():
     told = affinities_of(ids, other=150)  # a membrane that is hardly seen: 0.59
     for bias, expected in ((0.5, 1), (0.7, 2)):
         assert split_by_affinities(ids > 0, told, OFFSETS, bias)[1] == expected
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (1, 2, 9), (2, 1, 1), (1, 1, 4), (3, 3, 2)])
+def test_bodies_smaller_than_an_offset(shape):
+    mask = np.ones(shape, bool)
+    labels, count = split_by_affinities(mask, affinities_of(mask.astype(int)), OFFSETS, 0.5)
+    assert count == 1
+    assert (labels == 1).all()
 
 
 def test_fragments_go_to_the_neighbour_with_most_faces():

@@ -48,6 +48,12 @@ def split_by_affinities(
     """
     import mwatershed
 
+    fitting = [
+        k for k, o in enumerate(offsets) if all(abs(d) < n for d, n in zip(o, mask.shape, strict=True))
+    ]
+    if not fitting:  # one voxel
+        return mask.astype(np.int32), int(mask.any())
+    affinities, offsets = affinities[fitting], [offsets[k] for k in fitting]
     weights = np.zeros(affinities.shape, float)
     for k, offset in enumerate(offsets):
         near, far = shifted((mask.shape[0], mask.shape[1], mask.shape[2]), offset)
