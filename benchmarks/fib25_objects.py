@@ -17,6 +17,7 @@ import numpy as np
 import tifffile
 
 from densem import __version__
+from densem.networks.hardware import processor
 from densem.schema import LabelSchema
 from densem.study import Study
 from densem.study.intake import ImportRequest, import_volume
@@ -130,7 +131,7 @@ def main():
     parser.add_argument("--models", nargs="+", default=list(MODELS), choices=list(MODELS))
     options = parser.parse_args()
     study = imported(options.data, options.work)
-    record = {"densem": __version__, "slices": SLICES, "models": {}}
+    record = {"densem": __version__, "machine": processor(), "slices": SLICES, "models": {}}
     for model in options.models:
         done = options.work / f"{model}.json"
         if not done.exists():
