@@ -77,6 +77,7 @@ def run(arguments: list[str]) -> int:
         benchmark,
         datasets,
         doctor,
+        meshes,
         modelling,
         networks,
         object_scoring,

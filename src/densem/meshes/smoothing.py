@@ -4,8 +4,10 @@
    surface's Laplacian and k_c = (2 pi / wavelength)^2: the least-squares fit of a surface with little
    bending (Tikhonov). Half is left of a wave of that length, nothing of a shorter one, all of long ones.
    The filter is a Chebyshev polynomial of the Laplacian, as in Taubin, Zhang and Golub 1996.
-2. Along the surface's normal nothing moves by more than half a voxel, so thin parts do not collapse.
-3. The surface is moved along its normals, everywhere by the same distance, until its volume is that of the
+2. By how much thin parts got thinner is how far the surface moved along its normals on average over the
+   wavelength: that, filtered in the same way, is undone.
+3. Along the surface's normal nothing moves by more than half a voxel, so each part stays where it is.
+4. The surface is moved along its normals, everywhere by the same distance, until its volume is that of the
    voxels.
 
 Some of the steps' height would stay if a wave of that length did along one coordinate: all three have the
@@ -19,15 +21,15 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.polynomial import chebyshev
-from scipy.sparse import csr_array
+from scipy.sparse import csr_array, eye_array
 
 from densem.meshes.mesh import enclosed_volume, normals
 
-PRECISION = 1e-5
+PRECISION = 1e-4
 HIGHEST_DEGREE = 500
-THIN = 3.0
+THIN = 6.0
 """Wavelengths are at most so many times 2 volume / area, the radius of a tube."""
-WAVELENGTH = 6.0
+WAVELENGTH = 10.0
 """The default, in longest sides of a voxel."""
 
 
@@ -71,8 +73,12 @@ def smoothed(
     if smoothing.wavelength_nm > 0:
         middle = points.mean(axis=0)
         scale = min(smoothing.wavelength_nm, THIN * 2 * volume_nm3 / area)
-        moved = _filtered(points - middle, _laplacian(points, faces, border, inner), scale) + middle
-        moved = points + _limited(moved - points, _directions(moved, faces)[0], size / 2)
+        laplacian = _laplacian(points, faces, border, inner)
+        moved = _filtered(points - middle, laplacian, scale) + middle
+        direction = directions(moved, faces)[0]
+        shrunk = ((moved - points) * direction).sum(axis=1, keepdims=True)
+        moved -= direction * _filtered(shrunk, laplacian, scale)
+        moved = points + _limited(moved - points, directions(moved, faces)[0], size / 2)
         moved[inner] = points[inner]
         moved[border] = points[border]
     return _with_volume(moved, faces, border | inner[:, None], limits, volume_nm3, float(size.min()))
@@ -113,12 +119,16 @@ def _filtered(points: np.ndarray, laplacian: csr_array, wavelength: float) -> np
     if top == 0:
         return points
     first, second, *terms = _terms((2 * np.pi / wavelength) ** 2 / top)
-    twice = laplacian * (4 / top)
-    before, here = points, (twice @ points) / 2 - points
-    out = first * before + second * here
+    once = (laplacian * (2 / top) - eye_array(len(points))).tocsr().astype(np.float32)
+    before = points.astype(np.float32)
+    here = once @ before
+    out = np.float32(first) * before + np.float32(second) * here
+    once *= np.float32(2)
     for term in terms:
-        before, here = here, twice @ here - 2 * here - before
-        out += term * here
+        after = once @ here
+        after -= before
+        before, here = here, after
+        out += np.float32(term) * here
     return out
 
 
@@ -139,7 +149,7 @@ def _limited(moves: np.ndarray, direction: np.ndarray, half: np.ndarray) -> np.n
     return moves - direction * (along - np.clip(along, -most, most))[:, None]
 
 
-def _directions(points: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def directions(points: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Unit normals at the vertices, (N, 3), and the sums of twice the triangles' normals there, (N, 3)."""
     face = normals(points, faces)
     columns = [np.bincount(faces.reshape(-1), np.repeat(face[:, a], 3), len(points)) for a in range(3)]
@@ -162,7 +172,7 @@ def _with_volume(
         missing = volume_nm3 - enclosed_volume(points, faces)
         if abs(missing) <= 1e-6 * volume_nm3:
             break
-        direction, along = _directions(points, faces)
+        direction, along = directions(points, faces)
         way = np.where(fixed, 0, direction)
         gain = float((way * along).sum() / 6)
         if gain <= 0:

@@ -11,7 +11,7 @@ from densem.blocks import Box, triple
 from densem.errors import InputError, ShapeError
 from densem.meshes.facets import Lattice, facets
 from densem.meshes.mesh import Mesh
-from densem.meshes.smoothing import WAVELENGTH, Smoothing, smoothed
+from densem.meshes.smoothing import WAVELENGTH, Smoothing, directions, smoothed
 from densem.volumes.volume import Nanometres
 
 
@@ -31,7 +31,7 @@ def surface(
         voxel_size_nm: (z, y, x).
         offset_nm: where the corner of voxel (0, 0, 0) lies, (z, y, x).
         smooth_nm: waves of that length along the surface are halved; 0 takes the voxels' corners off only.
-            By default six times the longest side of a voxel.
+            By default ten times the longest side of a voxel.
         connectivity: 26 where voxels that touch at an edge or corner hang together, 6 where they do not.
 
     Raises:
@@ -49,7 +49,7 @@ def surface(
     found = facets(np.pad(mask[spans].astype(np.uint8), 1), box.start, lattice, _six(connectivity))
     voxels = int(np.count_nonzero(mask[spans]))
     wavelength = WAVELENGTH * max(voxel_size_nm) if smooth_nm is None else smooth_nm
-    return surface_of(found.of(0), lattice, voxel_size_nm, offset_nm, voxels, Smoothing(wavelength))
+    return surface_of(found.of(0), lattice, voxel_size_nm, offset_nm, voxels, Smoothing(wavelength))[0]
 
 
 def _six(connectivity: int) -> np.ndarray | None:
@@ -63,8 +63,10 @@ def surface_of(
     offset_nm: Nanometres,
     voxels: int,
     smoothing: Smoothing,
-) -> Mesh:
+) -> tuple[Mesh, float]:
     """The surface of all facets of an object, in whatever order they are given.
+
+    Gives as well how far smoothing moved it at most along its normals, in nm.
 
     Args:
         keys: vertices of its triangles, int64 (T, 3).
@@ -82,5 +84,6 @@ def surface_of(
     border = lattice.on_border(names)[:, ::-1]
     volume = voxels * math.prod(voxel_size_nm)
     limits = np.zeros(3), np.array(lattice.shape[::-1]) * size
-    points = smoothed(points, faces, border, size, limits, volume, smoothing) + np.array(offset_nm[::-1])
-    return Mesh(points.astype(np.float32), faces)
+    smooth = smoothed(points, faces, border, size, limits, volume, smoothing)
+    moved = np.abs(((smooth - points) * directions(smooth, faces)[0]).sum(axis=1)).max()
+    return Mesh((smooth + np.array(offset_nm[::-1])).astype(np.float32), faces), float(moved)
