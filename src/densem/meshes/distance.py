@@ -29,7 +29,7 @@ def distance_nm(simplified: Mesh, original: Mesh) -> float:
 
 
 def _points_on(mesh: Mesh, spacing: float) -> tuple[np.ndarray, np.ndarray]:
-    """Points no farther than about `spacing` from each other on every triangle, and which one each lies on."""
+    """Points about `spacing` from each other on every triangle, and which triangle each lies on."""
     corners = mesh.vertices[mesh.faces].astype(np.float64)
     longest = np.linalg.norm(corners - np.roll(corners, 1, axis=1), axis=2).max(axis=1)
     parts = np.minimum(np.ceil(longest / spacing), FINEST).astype(np.int64)

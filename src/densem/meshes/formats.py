@@ -54,7 +54,7 @@ def check_formats(formats: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(formats))
 
 
-def check_installed(formats: Sequence[str], simplify: bool) -> None:
+def check_installed(formats: Sequence[str]) -> None:
     """Refuse formats whose libraries are not there.
 
     Raises:
@@ -62,8 +62,7 @@ def check_installed(formats: Sequence[str], simplify: bool) -> None:
     """
     import importlib.util
 
-    needed = {"trimesh": any(f in FILES for f in formats), "fast_simplification": simplify,
-              "DracoPy": PRECOMPUTED in formats}  # fmt: skip
+    needed = {"trimesh": any(f in FILES for f in formats), "DracoPy": PRECOMPUTED in formats}
     missing = [name for name, used in needed.items() if used and importlib.util.find_spec(name) is None]
     if missing:
         raise InputError(

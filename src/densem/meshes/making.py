@@ -31,7 +31,7 @@ from densem.meshes.facets import Lattice, facets
 from densem.meshes.formats import FILES, PRECOMPUTED, Label, check_formats, check_installed, write_mesh
 from densem.meshes.mesh import Mesh
 from densem.meshes.simplification import simplified
-from densem.meshes.smoothing import WAVELENGTH, Smoothing
+from densem.meshes.smoothing import WAVELENGTH, Limits, Smoothing
 from densem.meshes.subjects import Found, Subject
 from densem.meshes.surface import surface_of
 from densem.schema import LabelSchema
@@ -52,8 +52,8 @@ class MeshOptions:
         classes: of objects wanted.
         ids: of objects wanted beside them; all objects where there are neither.
         formats: some of `densem.meshes.formats.FORMATS`.
-        smooth_nm: waves of that length along the surface are halved; by default ten longest sides of a voxel.
-        error_nm: how far a surface with fewer triangles may lie from the whole one; by default half the shortest
+        smooth_nm: waves of that length along the surface are halved; by default ten longest voxel sides.
+        error_nm: how far fewer triangles may lie from all of them; by default half the shortest
             side of a voxel; 0 keeps all triangles.
         block: voxels worked on at a time, (z, y, x); never changes a mesh.
         engine: where blocks and objects are done.
@@ -117,7 +117,7 @@ def make_meshes(
     place = found.folder / FOLDER
     if is_finished(place) and not options.overwrite:
         raise ExistsError(f"{place}: meshes lie there already; give --overwrite to replace them")
-    check_installed(options.formats, options.error_nm != 0)
+    check_installed(options.formats)
     subjects = found.subjects(options.classes, options.ids)
     target = place.with_name(f".{FOLDER}.new") if is_finished(place) else place
     journal = Journal(target / WORK / "journal")
@@ -268,13 +268,13 @@ class ObjectTask:
         keys = facets_of(subject, facet_folder(self.folder, subject.level), grid)
         if len(keys) == 0:
             raise InputError(
-                f"object {subject.id} ({subject.kind}): no voxel of it is in the volume, though objects.csv has "
-                f"{subject.voxels}; make the objects anew"
+                f"object {subject.id} ({subject.kind}): no voxel of it is in the volume, "
+                f"though objects.csv has {subject.voxels}; make the objects anew"
             )
         whole, moved = surface_of(
             keys, Lattice(grid.shape), self.voxel_size_nm, self.offset_nm, subject.voxels, self.smoothing
         )
-        fine = simplified(whole, self.error_nm)
+        fine = simplified(whole, self.error_nm, self.limits)
         entry = self.schema[subject.kind]
         label = Label(subject.name, subject.id, subject.kind, entry.rgb)
         files = {f: f"{subject.name}.{f}" for f in self.formats if f in FILES}
@@ -296,12 +296,18 @@ class ObjectTask:
             }
         }  # fmt: skip
 
+    @property
+    def limits(self) -> Limits:
+        """Lowest and highest x, y, z of the volume, nm."""
+        low, size = np.array(self.offset_nm), np.array(self.voxel_size_nm)
+        return low[::-1], (low + size * np.array(self.grids[0].shape))[::-1]
+
     def _levels(self, mesh: Mesh) -> list[Mesh]:
         """Levels of detail, finest first; each has at most half the triangles of the one before."""
         found, error = [mesh], max(self.error_nm, min(self.voxel_size_nm) / 2)
         while len(found) < precomputed.LEVELS:
             error *= COARSER
-            coarse = simplified(found[-1], error).mesh
+            coarse = simplified(found[-1], error, self.limits).mesh
             if len(coarse.faces) > len(found[-1].faces) / 2:
                 break
             found.append(coarse)

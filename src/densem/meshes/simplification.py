@@ -1,9 +1,6 @@
-"""Simplification: fewer triangles, as long as the surface stays closed and within a distance.
+"""Simplification: fewer triangles within a measured distance of all of them.
 
-1. Edges are collapsed by quadric error (Garland and Heckbert 1997, by fast-simplification), up to a
-   threshold that grows with the distance allowed.
-2. The outcome is kept if it is closed, has the same Euler number, turns outward and lies within the
-   distance, as measured. If not, 1 is done again with half the threshold, and at last not at all.
+The surface stays closed, keeps its topology and its volume, and what lies in a border of the volume.
 """
 
 from __future__ import annotations
@@ -12,16 +9,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from densem.meshes.collapse import collapsed
 from densem.meshes.distance import distance_nm
 from densem.meshes.mesh import Mesh
+from densem.meshes.smoothing import Limits, with_volume
 
 FEWEST = 40
 """Triangles that are not worth simplifying."""
-SHARES = (0.5, 0.25, 0.125, 0.0625)
-"""Thresholds that are tried, of the distance: measured distances are about twice as large."""
-_GROWTH = 3
-_LAST_THRESHOLD = 1e-9 * 103**_GROWTH
-"""Of fast-simplification after its hundred rounds: a squared distance."""
+FIRST_SHARE = 0.25
+"""Threshold of the collapse that is tried first, of the distance allowed: measured ones are larger."""
+TRIES = 4
+IN_BORDER_NM = 0.05
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,35 +35,33 @@ class Simplified:
     error_nm: float
 
 
-def simplified(mesh: Mesh, error_nm: float) -> Simplified:
-    """The surface with as few triangles as stay within `error_nm`; the same one where none does."""
+def simplified(mesh: Mesh, error_nm: float, limits: Limits | None = None) -> Simplified:
+    """The surface with as few triangles as stay within `error_nm`; the same one where none does.
+
+    Args:
+        mesh: closed.
+        error_nm: 0 keeps it as it is.
+        limits: lowest and highest x, y, z of the volume, in nm.
+    """
     if error_nm <= 0 or len(mesh.faces) < FEWEST:
         return Simplified(mesh, 0.0)
-    for share in SHARES:
-        smaller = collapsed(mesh, share * error_nm)
-        if not _is_sound(smaller, mesh):
-            continue
+    share = FIRST_SHARE
+    for _ in range(TRIES):
+        smaller = _refilled(collapsed(mesh, share * error_nm), mesh.volume_nm3, limits)
         distance = distance_nm(smaller, mesh)
-        if distance <= error_nm:
+        if distance <= error_nm and smaller.volume_nm3 > 0:
             return Simplified(smaller, distance)
+        share *= 0.8 * min(1.0, error_nm / distance)
     return Simplified(mesh, 0.0)
 
 
-def collapsed(mesh: Mesh, threshold_nm: float) -> Mesh:
-    """The mesh without the edges whose quadric error is below a threshold; not checked."""
-    import fast_simplification
-
-    middle, unit = mesh.vertices.mean(axis=0), np.float32(np.sqrt(_LAST_THRESHOLD) / threshold_nm)
-    points, faces = fast_simplification.simplify(
-        np.ascontiguousarray((mesh.vertices - middle) * unit),
-        np.ascontiguousarray(mesh.faces.astype(np.int32)),
-        target_count=4,
-        agg=_GROWTH,
-    )
-    used, numbers = np.unique(faces, return_inverse=True)
-    kept = (points[used] / unit + middle).astype(np.float32)
-    return Mesh(kept, numbers.reshape(-1, 3).astype(np.uint32))
-
-
-def _is_sound(mesh: Mesh, before: Mesh) -> bool:
-    return mesh.is_closed and mesh.euler_number == before.euler_number and mesh.volume_nm3 > 0
+def _refilled(mesh: Mesh, volume_nm3: float, limits: Limits | None) -> Mesh:
+    """The mesh moved along its normals until it has that volume."""
+    low, high = limits or (np.full(3, -np.inf), np.full(3, np.inf))
+    points = mesh.vertices.astype(np.float64)
+    for limit in (low, high):
+        points = np.where(np.abs(points - limit) < IN_BORDER_NM, limit, points)
+    border = (points == low) | (points == high)
+    step = float(np.sqrt(mesh.area_nm2 / len(mesh.faces)))
+    moved = with_volume(points, mesh.faces, border, (low, high), volume_nm3, step)
+    return Mesh(moved.astype(np.float32), mesh.faces)

@@ -18,6 +18,7 @@ in the border of the volume stays in it, and nothing gets beyond.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.polynomial import chebyshev
@@ -25,6 +26,8 @@ from scipy.sparse import csr_array, eye_array
 
 from densem.meshes.mesh import enclosed_volume, normals
 
+Limits = tuple[np.ndarray, np.ndarray]
+"""Lowest and highest x, y, z of a volume."""
 PRECISION = 1e-4
 HIGHEST_DEGREE = 500
 THIN = 6.0
@@ -49,7 +52,7 @@ def smoothed(
     faces: np.ndarray,
     border: np.ndarray,
     size: np.ndarray,
-    limits: tuple[np.ndarray, np.ndarray],
+    limits: Limits,
     volume_nm3: float,
     smoothing: Smoothing,
 ) -> np.ndarray:
@@ -81,7 +84,7 @@ def smoothed(
         moved = points + _limited(moved - points, directions(moved, faces)[0], size / 2)
         moved[inner] = points[inner]
         moved[border] = points[border]
-    return _with_volume(moved, faces, border | inner[:, None], limits, volume_nm3, float(size.min()))
+    return with_volume(moved, faces, border | inner[:, None], limits, volume_nm3, float(size.min()))
 
 
 def _inside_border(faces: np.ndarray, border: np.ndarray) -> np.ndarray:
@@ -138,7 +141,7 @@ def _terms(cutoff: float) -> list[float]:
     root = np.sqrt(pole * pole - 1)
     decay = float(np.log(max(abs(pole + root), abs(pole - root))))
     degree = int(np.clip(np.ceil(-np.log(PRECISION) / decay), 2, HIGHEST_DEGREE))
-    found = chebyshev.chebinterpolate(lambda x: 1 / (1 + ((1 + x) / 2 / cutoff) ** 2), degree)
+    found = np.asarray(chebyshev.chebinterpolate(_response, degree, (cutoff,)))
     return list(found / chebyshev.chebval(-1.0, found))
 
 
@@ -158,11 +161,11 @@ def directions(points: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.nd
     return along / np.where(length > 0, length, 1), along
 
 
-def _with_volume(
+def with_volume(
     points: np.ndarray,
     faces: np.ndarray,
     fixed: np.ndarray,
-    limits: tuple[np.ndarray, np.ndarray],
+    limits: Limits,
     volume_nm3: float,
     step: float,
 ) -> np.ndarray:
@@ -179,3 +182,8 @@ def _with_volume(
             break
         points = np.clip(points + way * np.clip(missing / gain, -step / 4, step / 4), *limits)
     return points
+
+
+def _response(k: Any, cutoff: float) -> Any:
+    """What the filter leaves; k runs from -1 to 1 for eigenvalues from none to the highest."""
+    return 1 / (1 + ((1 + k) / 2 / cutoff) ** 2)

@@ -58,8 +58,8 @@ class Found:
     def __post_init__(self) -> None:
         if not (self.folder / "objects.csv").is_file():
             raise NotFoundError(
-                f"{self.folder}: no finished objects there (objects.csv is missing); finish them with  densem "
-                "objects"
+                f"{self.folder}: no finished objects there (objects.csv is missing); "
+                "finish them with  densem objects"
             )
 
     @cached_property
@@ -89,7 +89,8 @@ class Found:
         for name in classes:
             if name not in there:
                 raise InputError(
-                    f"{self.folder}: no object is a {name!r}; there are objects of {', '.join(there) or 'none'}"
+                    f"{self.folder}: no object is a {name!r}; "
+                    f"there are objects of {', '.join(there) or 'no class'}"
                 )
         known = {s.id for s in every}
         strange = [i for i in ids if i not in known]
@@ -119,12 +120,13 @@ class Found:
                     )  # fmt: skip
                 except (KeyError, ValueError, TypeError) as error:
                     raise FormatError(
-                        f"{path}, line {number}: not a row of densem objects ({error!r}); make the objects anew"
+                        f"{path}, line {number}: not a row of densem objects ({error!r}); "
+                        "make the objects anew"
                     ) from None
                 if subject.voxels < 1 or subject.box.size < 1:
                     raise InputError(
-                        f"{path}, line {number}: object {subject.id} ({subject.kind}) has no voxel, so it has "
-                        "no surface; make the objects anew"
+                        f"{path}, line {number}: object {subject.id} ({subject.kind}) has no voxel, "
+                        "so it has no surface; make the objects anew"
                     )
                 yield subject
 

@@ -27,8 +27,8 @@ def mesh_in_study(
         known = study.manifest.objects
         if objects in known:
             raise NotFoundError(
-                f"study {study.name}: objects {objects!r} stand in study.toml, but their folder {place} is gone; "
-                "was the study moved without it? Put it back, or find them anew"
+                f"study {study.name}: objects {objects!r} stand in study.toml, but their folder "
+                f"{place} is gone; was the study moved without it? Put it back, or find them anew"
             )
         hint = nearest(objects, list(known)) or " It has none yet: make some with  densem objects"
         raise NotFoundError(f"study {study.name}: no objects {objects!r}.{hint}")
