@@ -23,7 +23,7 @@ def schema():
 def classes():
     """Ragged cells that hold ragged mitochondria and granules, also at the border."""
     rng = np.random.default_rng(5)
-    shape = (11, 43, 52)
+    shape = (9, 29, 34)
     field = gaussian_filter(rng.normal(size=shape), (1, 3, 3))
     inner = gaussian_filter(rng.normal(size=shape), (0.7, 1.5, 1.5))
     found = (field > 0.015).astype(np.uint8)

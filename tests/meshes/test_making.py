@@ -24,7 +24,7 @@ def test_blocks_and_workers_change_nothing(objects, schema):
     first = make_meshes(objects, schema, MeshOptions(formats=formats))
     whole = contents(first.folder)
     assert not any(name.startswith("work") for name in whole)
-    for block, workers in (((3, 8, 7), 1), ((4, 43, 5), 2)):
+    for block, workers in (((3, 8, 7), 1), ((4, 29, 5), 2)):
         engine = EngineChoice("local", workers)
         options = MeshOptions(formats=formats, block=block, engine=engine, overwrite=True)
         assert contents(make_meshes(objects, schema, options).folder) == whole

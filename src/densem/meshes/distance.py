@@ -12,7 +12,7 @@ from scipy.spatial import KDTree
 
 from densem.meshes.mesh import Mesh
 
-NEAREST = 4
+NEAREST = 6
 CHUNK = 1 << 16
 FINEST = 32
 """Parts that a side of a triangle is cut in at most."""
@@ -24,6 +24,7 @@ def distance_nm(simplified: Mesh, original: Mesh) -> float:
     points, owner = _points_on(simplified, spacing)
     there = _farthest(original.vertices, points, owner, simplified)
     centres = original.vertices[original.faces].mean(axis=1)
+    points = np.concatenate([points, simplified.vertices[np.unique(simplified.faces)]])
     back = _farthest(points, centres, np.arange(len(centres)), original)
     return max(there, back)
 
@@ -32,13 +33,12 @@ def _points_on(mesh: Mesh, spacing: float) -> tuple[np.ndarray, np.ndarray]:
     """Points about `spacing` from each other on every triangle, and which triangle each lies on."""
     corners = mesh.vertices[mesh.faces].astype(np.float64)
     longest = np.linalg.norm(corners - np.roll(corners, 1, axis=1), axis=2).max(axis=1)
-    parts = np.minimum(np.ceil(longest / spacing), FINEST).astype(np.int64)
+    parts = np.clip(np.ceil(longest / spacing), 1, FINEST).astype(np.int64)
     points, owner = [], []
     for n in np.unique(parts):
         these = np.flatnonzero(parts == n)
-        i, j = (k.reshape(-1) for k in np.indices((n + 1, n + 1)))
-        share = np.stack([i, j, n - i - j], axis=1)[i + j <= n] / max(int(n), 1)
-        share = np.concatenate([share, [[1 / 3, 1 / 3, 1 / 3]]])
+        i, j = (k.reshape(-1) + 1 / 3 for k in np.indices((n, n)))  # within it: a side is two triangles'
+        share = (np.stack([i, j, n - i - j], axis=1) / n)[i + j < n]
         points.append(np.einsum("pk,tkd->tpd", share, corners[these]).reshape(-1, 3))
         owner.append(np.repeat(these, len(share)))
     return np.concatenate(points), np.concatenate(owner)
