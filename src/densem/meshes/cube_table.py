@@ -64,6 +64,7 @@ def _is_antipodal(code: int) -> bool:
     return len(filled) == 2 and filled[0] ^ filled[1] == 7
 
 
+@functools.cache
 def _faces() -> list[list[int]]:
     """The corners of each face in turn, counter-clockwise seen from outside in (x, y, z)."""
     found = []
@@ -103,6 +104,7 @@ def _loops(code: int) -> list[list[int]]:
     return loops
 
 
+@functools.cache
 def _share_face(one: int, other: int) -> bool:
     ends = {*EDGES[one], *EDGES[other]}
     return any(ends <= set(ring) for ring in _faces())

@@ -18,7 +18,7 @@ FEWEST = 40
 """Triangles that are not worth simplifying."""
 FIRST_SHARE = 0.25
 """Threshold of the collapse that is tried first, of the distance allowed: measured ones are larger."""
-TRIES = 3
+TRIES = 5
 IN_BORDER_NM = 0.05
 
 
