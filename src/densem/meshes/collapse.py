@@ -25,6 +25,8 @@ ROUNDS = 100
 GROWING = 12
 """Rounds in which thresholds grow."""
 SIEVES = 4
+FLAT = 8.0
+"""Largest area that squared distances are averaged over, of the mean one at a vertex at first."""
 SMALLEST_SHARE = 0.02
 FEWEST = 0.004
 """A round in which fewer edges go, of those there are, is the last one with that threshold."""
@@ -37,7 +39,8 @@ def collapsed(mesh: Mesh, error_nm: float) -> Mesh:
     """The surface with fewer triangles, about `error_nm` from the one given; closed if that is closed."""
     middle = mesh.vertices.mean(axis=0, dtype=np.float64)
     points, faces = mesh.vertices - middle, mesh.faces.astype(np.int64)
-    state = _State(points, faces, _quadrics(points, faces))
+    quadrics = _quadrics(points, faces)
+    state = _State(points, faces, quadrics, FLAT * float(quadrics[:, 10].mean()))
     for number in range(ROUNDS):
         share = SMALLEST_SHARE ** max(0.0, 1 - number / GROWING)
         gone = state.round((share * error_nm) ** 2, number)
@@ -64,9 +67,10 @@ def _quadrics(points: np.ndarray, faces: np.ndarray) -> np.ndarray:
     return np.stack([np.bincount(flat, np.repeat(row, 3), len(points)) for row in rows], axis=1)
 
 
-def _best_places(q: np.ndarray, middle: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _best_places(q: np.ndarray, middle: np.ndarray, area: float) -> tuple[np.ndarray, np.ndarray]:
     """Where the sum of squared distances is least, and their mean there: (E, 3), (E,).
 
+    The mean is over no more than `area`: large flat parts do not hide what is cut off beside them.
     Where planes leave a direction free, a weak spring holds the place at the middle of the edge.
     """
     xx, xy, xz, yy, yz, zz = q[:, :6].T
@@ -96,7 +100,7 @@ def _best_places(q: np.ndarray, middle: np.ndarray) -> tuple[np.ndarray, np.ndar
     sx, sy, sz = step
     bent = xx * sx * sx + yy * sy * sy + zz * sz * sz + 2 * (xy * sx * sy + xz * sx * sz + yz * sy * sz)
     cost = at_middle + 2 * (gradient * step).sum(axis=0) + bent
-    return middle + step.T, np.maximum(cost, 0) / np.maximum(q[:, 10], 1e-30)
+    return middle + step.T, np.maximum(cost, 0) / np.clip(q[:, 10], 1e-30, area)
 
 
 @dataclass
@@ -107,11 +111,13 @@ class _State:
         points: float64 (N, 3); some are not used any more.
         faces: int64 (M, 3).
         quadrics: of the points, float64 (N, 11).
+        area: that squared distances are averaged over at most.
     """
 
     points: np.ndarray
     faces: np.ndarray
     quadrics: np.ndarray
+    area: float
 
     def round(self, threshold: float, number: int) -> int:
         """Collapse edges below a threshold, nm^2; gives how many."""
@@ -119,7 +125,7 @@ class _State:
         up = one < other  # of a closed surface each edge is there in both directions
         low, high = one[up], other[up]
         place, cost = _best_places(
-            self.quadrics[low] + self.quadrics[high], (self.points[low] + self.points[high]) / 2
+            self.quadrics[low] + self.quadrics[high], (self.points[low] + self.points[high]) / 2, self.area
         )
         may = np.flatnonzero(cost < threshold)
         low, high, place = low[may], high[may], place[may]

@@ -12,9 +12,9 @@ from scipy.spatial import KDTree
 
 from densem.meshes.mesh import Mesh
 
-NEAREST = 6
+NEAREST = 8
 CHUNK = 1 << 16
-FINEST = 32
+FINEST = 128
 """Parts that a side of a triangle is cut in at most."""
 
 
