@@ -23,9 +23,9 @@ def distance_nm(simplified: Mesh, original: Mesh) -> float:
     spacing = 2 * np.sqrt(original.area_nm2 / max(len(original.faces), 1))
     points, owner = _points_on(simplified, spacing)
     there = _farthest(original.vertices, points, owner, simplified)
-    centres = original.vertices[original.faces].mean(axis=1)
+    places, lies_on = _points_on(original, spacing / 2)
     points = np.concatenate([points, simplified.vertices[np.unique(simplified.faces)]])
-    back = _farthest(points, centres, np.arange(len(centres)), original)
+    back = _farthest(points, places, lies_on, original)
     return max(there, back)
 
 
