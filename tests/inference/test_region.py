@@ -9,7 +9,7 @@ from densem.blocks import Box
 from densem.errors import ConfigError, ShapeError
 from densem.inference import label_volume, predict
 from densem.inference.fusion import Fusion
-from densem.inference.region import Region, parse_box
+from densem.inference.region import Region
 from densem.volumes import Volume
 
 TILED = EXACT.model_copy(update={"core": (4, 16, 24), "save": ("entropy", "probabilities")})
@@ -102,16 +102,6 @@ def test_blocks_without_anything_leave_no_chunk_files(model, tmp_path):
         for n in TILED.outputs
     }
     assert files == {"classes": 1, "confidence": 1, "entropy": 1, "probabilities": 4}
-
-
-def test_ranges_of_a_box_literally():
-    assert parse_box("0:24, 100:612,:") == ((0, 24), (100, 612), (None, None))
-    with pytest.raises(ConfigError) as caught:
-        parse_box("0:24,100")
-    assert str(caught.value) == (
-        "--box 0:24,100: expected three ranges of voxels START:STOP in z, y and x with commas, such as "
-        "0:24,100:612,: (an end left away is the volume's)"
-    )
 
 
 @pytest.mark.parametrize("box", [((0, 8), (0, 9), (0, 9)), ((3, 3), (0, 9), (0, 9))])

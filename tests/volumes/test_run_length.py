@@ -75,3 +75,15 @@ def test_what_is_refused(tmp_path, content, message):
         open_stack(tmp_path / "a.json")
     assert message in str(error.value)
     assert "a.json" in str(error.value)
+
+
+@pytest.mark.parametrize("batch", [1, 4, 9])
+def test_the_text_does_not_depend_on_how_many_runs_are_held(tmp_path, monkeypatch, batch):
+    labels = np.random.default_rng(3).integers(0, 5, (4, 6, 7)).astype(np.uint16) * 100
+    volume = Volume(labels, (40.0, 10.0, 12.0))
+    write_run_length(volume, tmp_path / "whole.json")
+    monkeypatch.setattr(run_length, "BATCH_RUNS", batch)
+    monkeypatch.setattr(run_length, "SLAB_VOXELS", 50)
+    write_run_length(volume, tmp_path / "pieces.json")
+    assert (tmp_path / "pieces.json").read_text() == (tmp_path / "whole.json").read_text()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["pieces.json", "whole.json"]

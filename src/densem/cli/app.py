@@ -77,6 +77,7 @@ def run(arguments: list[str]) -> int:
         benchmark,
         datasets,
         doctor,
+        export,
         meshes,
         modelling,
         networks,

@@ -13,12 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from densem.blocks import Box, Triple
-from densem.errors import ConfigError, ShapeError
+from densem.blocks import Box
+from densem.errors import ShapeError
 from densem.volumes import Volume, open_volume
-
-Spans = tuple[tuple[int | None, int | None], ...]
-"""Start and stop in z, y and x; None where the volume begins or ends."""
+from densem.volumes.cut import Spans, box_of
 
 
 @dataclass(frozen=True)
@@ -43,7 +41,7 @@ class Region:
             ConfigError: for a box that is empty or reaches outside the volume.
             ShapeError: for a mask over another field of view.
         """
-        box = volume.box if spans is None else _checked(spans, volume)
+        box = volume.box if spans is None else box_of(spans, volume)
         if mask is None:
             return cls(volume, box)
         opened = open_volume(mask, voxel_size_nm=None)
@@ -85,40 +83,6 @@ class Region:
         nm = centre * self.volume.voxel_size_nm[axis] + self.volume.offset_nm[axis]
         place = np.floor((nm - self.mask.offset_nm[axis]) / self.mask.voxel_size_nm[axis] + 1e-6)
         return np.clip(place, 0, self.mask.shape[axis] - 1).astype(np.int64)
-
-
-def parse_box(text: str) -> Spans:
-    """Ranges of voxels in z, y and x, such as `0:24,100:612,:`; an end that is left away is the volume's.
-
-    Raises:
-        ConfigError: if it is anything else.
-    """
-    parts = [p.strip().split(":") for p in text.split(",")]
-    if len(parts) == 3 and all(len(p) == 2 and all(v == "" or v.isdigit() for v in p) for p in parts):
-        return tuple((int(a) if a else None, int(b) if b else None) for a, b in parts)
-    raise ConfigError(
-        f"--box {text}: expected three ranges of voxels START:STOP in z, y and x with commas, such as "
-        "0:24,100:612,: (an end left away is the volume's)"
-    )
-
-
-def _checked(spans: Spans, volume: Volume) -> Box:
-    starts = [a or 0 for a, _ in spans]
-    stops = [n if b is None else b for (_, b), n in zip(spans, volume.shape, strict=True)]
-    box = Box(_triple(starts), _triple(stops))
-    if box.size == 0 or not volume.box.contains(box):
-        given = ",".join(f"{a}:{b}" for a, b in zip(starts, stops, strict=True))
-        whole = ",".join(f"0:{n}" for n in volume.shape)
-        raise ConfigError(
-            f"--box {given}: expected ranges with at least one voxel inside {whole}, the shape of "
-            f"{volume.name} in z, y and x"
-        )
-    return box
-
-
-def _triple(values: list[int]) -> Triple:
-    z, y, x = values
-    return z, y, x
 
 
 def _check_view(mask: Volume, volume: Volume) -> None:

@@ -162,7 +162,7 @@ def load_model(study: Study, word: str) -> Any:
 
 def _options(request: PredictRequest, settings: Path | None) -> Any:
     from densem.inference import PredictOptions
-    from densem.inference.region import parse_box
+    from densem.volumes.cut import parse_box
 
     facts = {
         "context": parse_context(request.context),

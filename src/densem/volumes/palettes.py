@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +17,7 @@ import numpy as np
 from densem.blocks import Box
 from densem.errors import InputError, NotFoundError, SchemaError, nearest
 from densem.schema import UNLABELLED, LabelSchema
+from densem.volumes.slabs import slabs
 from densem.volumes.stacks import Stack
 from densem.volumes.volume import Volume
 
@@ -152,10 +153,13 @@ def packed_colors(stack: Stack, box: Box) -> tuple[np.ndarray, np.ndarray | None
     return red << 16 | green << 8 | blue, clear
 
 
-def write_rgba(volume: Volume, path: Path, palette: Palette) -> None:
+def write_rgba(
+    volume: Volume, path: Path, palette: Palette, progress: Callable[[int, int], None] | None = None
+) -> None:
     """Write a label volume as RGBA TIFF in the colours of a palette, slice by slice.
 
-    The class of transparent voxels is written as transparent black.
+    The class of transparent voxels is written as transparent black. `progress` is told (slices read, slices
+    in all).
 
     Raises:
         SchemaError: if the volume has an id that no colour of the palette stands for.
@@ -166,7 +170,7 @@ def write_rgba(volume: Volume, path: Path, palette: Palette) -> None:
     z, y, x = volume.voxel_size_nm
     with tifffile.TiffWriter(path, bigtiff=4 * volume.box.size > 2**32 - 2**25) as file:
         file.write(
-            _rgba_slices(volume, table, known, palette.name),
+            _rgba_slices(volume, table, known, palette.name, progress),
             shape=(*volume.shape, 4),
             dtype=np.uint8,
             photometric="rgb",
@@ -188,13 +192,21 @@ def _rgba_of_id(palette: Palette) -> tuple[np.ndarray, np.ndarray]:
     return table, known
 
 
-def _rgba_slices(volume: Volume, table: np.ndarray, known: np.ndarray, name: str) -> Iterator[np.ndarray]:
-    for z in range(volume.shape[0]):
-        labels = volume.read(Box((z, 0, 0), (z + 1, *volume.shape[1:])))[0]
-        missing = sorted(set(np.unique(labels).tolist()) - set(np.flatnonzero(known).tolist()))
-        if missing:
-            raise SchemaError(
-                f"{volume.name}: expected ids that palette {name} has a colour for, found {missing[0]} in "
-                f"slice {z}"
-            )
-        yield table[labels]
+def _rgba_slices(
+    volume: Volume,
+    table: np.ndarray,
+    known: np.ndarray,
+    name: str,
+    progress: Callable[[int, int], None] | None,
+) -> Iterator[np.ndarray]:
+    for first, slab in slabs(volume, progress):
+        for z, labels in enumerate(slab, first):
+            missing = sorted(set(np.unique(labels).tolist()) - set(np.flatnonzero(known).tolist()))
+            if missing:
+                hint = "; palette schema has grey for unlabelled" if missing[0] == UNLABELLED else ""
+                raise SchemaError(
+                    f"{volume.name}: expected ids that palette {name} has a colour for, found {missing[0]} "
+                    "in "
+                    f"slice {z}{hint}"
+                )
+            yield table[labels]

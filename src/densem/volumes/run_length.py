@@ -8,9 +8,12 @@ Starts count from 1. Runs are held in memory, 16 bytes each; voxels are decoded 
 from __future__ import annotations
 
 import json
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -130,41 +133,109 @@ def _assembled(runs: list[Runs], shape: Triple, path: Path) -> RunLengthArray:
 
 # ---- writing ---------------------------------------------------------------------------------
 
+BATCH_RUNS = 2**20
+"""Runs held in memory while the text of several labels is made."""
 
-def write_run_length(volume: Volume, path: Path) -> None:
-    """Write a label volume as run-length JSON; read slab by slab, label 0 is left out."""
-    pieces: dict[int, list[str]] = {}
-    carry: list[tuple[int, int, int]] = []
-    depth = max(1, SLAB_VOXELS // (volume.shape[1] * volume.shape[2]))
+
+def write_run_length(volume: Volume, path: Path, progress: Callable[[int, int], None] | None = None) -> None:
+    """Write a label volume as run-length JSON; label 0 is left out.
+
+    The volume is read slab by slab; its runs wait in a temporary file beside `path` until those of a label
+    can be written together, so that memory depends neither on the size of the volume nor on the labels.
+
+    Args:
+        volume: of integers from 0 up.
+        path: the file to make.
+        progress: told (slices read, slices in all).
+    """
+    with tempfile.TemporaryFile(dir=path.parent) as spool, path.open("w") as file:
+        counts = _spool(volume, spool, progress)
+        info = {"shape": list(volume.shape), "dtype": volume.dtype.name}
+        file.write(f'{{".info": {json.dumps(info)}')
+        for batch in _batches(counts):
+            _write_batch(batch, spool, file)
+        file.write("}")
+
+
+def _spool(volume: Volume, spool: IO[bytes], progress: Callable[[int, int], None] | None) -> Counter[int]:
+    """Append all runs, int64 (label, start, length); gives how many each label has."""
+    counts: Counter[int] = Counter()
+    carry = np.zeros((0, 3), np.int64)
+    plane = volume.shape[1] * volume.shape[2]
+    depth = max(1, SLAB_VOXELS // plane)
     for z in range(0, volume.shape[0], depth):
-        box = Box((z, 0, 0), (min(z + depth, volume.shape[0]), *volume.shape[1:]))
-        runs = _joined(carry, _runs_of(volume.read(box).ravel(), z * volume.shape[1] * volume.shape[2]))
-        _append(pieces, runs[:-1])
+        stop = min(z + depth, volume.shape[0])
+        flat = volume.read(Box((z, 0, 0), (stop, *volume.shape[1:]))).ravel()
+        runs = _joined(carry, _runs_of(flat, z * plane))
+        _append(spool, runs[:-1], counts)
         carry = runs[-1:]
-    _append(pieces, carry)
-    table = {".info": {"shape": list(volume.shape), "dtype": volume.dtype.name}}
-    texts = {str(label): " ".join(pieces[label]) for label in sorted(pieces)}
-    path.write_text(json.dumps({**table, **texts}))
+        if progress:
+            progress(stop, volume.shape[0])
+    _append(spool, carry, counts)
+    return counts
 
 
-def _runs_of(flat: np.ndarray, first: int) -> list[tuple[int, int, int]]:
-    """(label, start, length) of all runs of a flat array whose voxel 0 has the number `first`."""
+def _runs_of(flat: np.ndarray, first: int) -> np.ndarray:
+    """Label, start and length of all runs of a flat array whose voxel 0 has the number `first`."""
     starts = np.concatenate([[0], np.flatnonzero(flat[1:] != flat[:-1]) + 1])
     lengths = np.diff(np.concatenate([starts, [flat.size]]))
-    return list(zip(flat[starts].tolist(), (starts + first).tolist(), lengths.tolist(), strict=True))
+    return np.column_stack([flat[starts].astype(np.int64), starts + first, lengths])
 
 
-def _joined(
-    carry: list[tuple[int, int, int]], runs: list[tuple[int, int, int]]
-) -> list[tuple[int, int, int]]:
+def _joined(carry: np.ndarray, runs: np.ndarray) -> np.ndarray:
     """A run that goes on over the border of two slabs is one."""
-    if carry and runs and carry[0][0] == runs[0][0]:
-        label, start, length = carry[0]
-        return [(label, start, length + runs[0][2]), *runs[1:]]
-    return carry + runs
+    if len(carry) and carry[0, 0] == runs[0, 0]:
+        runs[0, 1:] = carry[0, 1], carry[0, 2] + runs[0, 2]
+        return runs
+    return np.concatenate([carry, runs])
 
 
-def _append(pieces: dict[int, list[str]], runs: list[tuple[int, int, int]]) -> None:
-    for label, start, length in runs:
-        if label:
-            pieces.setdefault(label, []).append(f"{start + 1} {length}")
+def _append(spool: IO[bytes], runs: np.ndarray, counts: Counter[int]) -> None:
+    runs = runs[runs[:, 0] != 0]
+    spool.write(np.ascontiguousarray(runs).data.cast("B") if runs.size else b"")
+    labels, found = np.unique(runs[:, 0], return_counts=True)
+    counts.update(dict(zip(labels.tolist(), found.tolist(), strict=True)))
+
+
+def _batches(counts: Counter[int]) -> Iterator[list[int]]:
+    """Labels, ascending, whose runs together are few enough; one with more stands alone."""
+    batch: list[int] = []
+    size = 0
+    for label in sorted(counts):
+        if batch and size + counts[label] > BATCH_RUNS:
+            yield batch
+            batch, size = [], 0
+        batch.append(label)
+        size += counts[label]
+    if batch:
+        yield batch
+
+
+def _write_batch(batch: list[int], spool: IO[bytes], file: IO[str]) -> None:
+    """Write the entries of some labels; those of a single one pass through, others are gathered first."""
+    if len(batch) == 1:
+        file.write(f', "{batch[0]}": "')
+        for i, runs in enumerate(_chosen(batch, spool)):
+            file.write((" " if i else "") + _text(runs))
+        file.write('"')
+        return
+    gathered = np.concatenate(list(_chosen(batch, spool)))
+    gathered = gathered[np.argsort(gathered[:, 0], kind="stable")]
+    cuts = np.searchsorted(gathered[:, 0], batch)
+    for label, runs in zip(batch, np.split(gathered, cuts[1:]), strict=True):
+        file.write(f', "{label}": "{_text(runs)}"')
+
+
+def _chosen(batch: list[int], spool: IO[bytes]) -> Iterator[np.ndarray]:
+    """The runs of some labels, piece by piece."""
+    spool.seek(0)
+    while piece := spool.read(24 * max(1, BATCH_RUNS // 4)):
+        runs = np.frombuffer(piece, np.int64).reshape(-1, 3)
+        runs = runs[np.isin(runs[:, 0], batch)]
+        if len(runs):
+            yield runs
+
+
+def _text(runs: np.ndarray) -> str:
+    """Starts from 1 and lengths."""
+    return " ".join(map(str, (runs[:, 1:] + (1, 0)).ravel().tolist()))

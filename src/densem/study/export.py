@@ -1,0 +1,170 @@
+"""Export out of a study: an image, labels, a prediction or objects, in the format of another tool."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from densem.errors import InputError, NotFoundError, nearest
+from densem.study.prediction import open_prediction
+from densem.study.study import Study
+from densem.volumes import Volume, open_volume
+from densem.volumes.cut import box_of, parse_box
+from densem.volumes.exports import ExportOptions, Source, export_volume
+
+Progress = Callable[[int, int], None]
+PARTS = {"classes": "classes", "confidence": "image", "entropy": "image"}
+"""Parts of a prediction, and what they are."""
+
+
+@dataclass(frozen=True)
+class ExportRequest:
+    """What is wanted, and where, as the command line gives it."""
+
+    to: str
+    out: Path
+    volume: str | None = None
+    labels: str | None = None
+    annotator: str | None = None
+    instances: str | None = None
+    prediction: str | None = None
+    part: str = "classes"
+    objects: str | None = None
+    level: int = 0
+    box: str | None = None
+    scale: int = 0
+    unit: str | None = None
+    palette: str | None = None
+    overwrite: bool = False
+
+
+def export_from_study(folder: Path, request: ExportRequest, progress: Progress | None = None) -> list[str]:
+    """Write a volume of a study in the format of another tool; gives lines for people.
+
+    Raises:
+        InputError: none or several things are named, the file would lie among the study's own, or as
+            `densem.volumes.exports.export_volume`.
+        NotFoundError: no such volume, prediction or objects, with the nearest name.
+        DensemError: as `densem.volumes.exports.export_volume`.
+    """
+    study = Study.open(folder)
+    _check_place(study, request.out)
+    source = _cut(_source(study, request), request)
+    options = ExportOptions(request.unit, request.palette)
+    return export_volume(source, request.to, request.out, options, request.overwrite, progress)
+
+
+def _source(study: Study, request: ExportRequest) -> Source:
+    """What is named, whole and at full resolution."""
+    named = {
+        "--volume": request.volume, "--labels": request.labels, "--instances": request.instances,
+        "--prediction": request.prediction, "--objects": request.objects,
+    }  # fmt: skip
+    given = [flag for flag, name in named.items() if name is not None]
+    if len(given) != 1:
+        found = " and ".join(given) if given else "none"
+        raise InputError(f"densem export: expected one of {', '.join(named)}, found {found}")
+    if request.volume is not None:
+        return Source(study.image(request.volume), "image", request.volume, study.schema)
+    if request.labels is not None:
+        return _labels(study, request.labels, request.annotator)
+    if request.instances is not None:
+        return _instances(study, request.instances)
+    if request.prediction is not None:
+        return _prediction(study, request.prediction, request.part)
+    return _objects(study, str(request.objects), request.level)
+
+
+def _labels(study: Study, name: str, annotator: str | None) -> Source:
+    volume = study.labels(name) if annotator is None else study.annotation(name, annotator)
+    if volume is None:
+        raise InputError(
+            f"study {study.name}: volume {name!r} has no labels; "
+            f"add them with  densem import {study.folder} {name} --labels FILE"
+        )
+    return Source(volume, "classes", f"{name} labels", study.schema)
+
+
+def _instances(study: Study, name: str) -> Source:
+    volume = study.objects(name)
+    if volume is None:
+        raise InputError(
+            f"study {study.name}: volume {name!r} has no annotated objects; "
+            f"add them with  densem import {study.folder} {name} --instances FILE"
+        )
+    return Source(volume, "objects", f"{name} instances", study.schema)
+
+
+def _prediction(study: Study, name: str, part: str) -> Source:
+    if part not in PARTS:
+        raise InputError(f"--part {part}: expected {', '.join(PARTS)}.{nearest(part, list(PARTS))}")
+    classes = open_prediction(study, name)
+    if part == "classes":
+        return Source(classes, "classes", name, study.schema)
+    if not (study.prediction_folder(name) / f"{part}.zarr").exists():
+        raise NotFoundError(
+            f"study {study.name}: prediction {name!r} has no {part}; it is written where  densem predict "
+            "--save "
+            f"{part}  asked for it"
+        )
+    return Source(open_prediction(study, name, part), "image", f"{name} {part}", study.schema)
+
+
+def _objects(study: Study, name: str, level: int) -> Source:
+    folder = study.objects_folder(name)
+    if not (folder / "objects-0.zarr").exists():
+        known = list(study.manifest.objects)
+        hint = nearest(name, known) if known else " It has none yet; make them with  densem objects."
+        raise NotFoundError(f"study {study.name}: no objects {name!r}.{hint}")
+    path = folder / f"objects-{level}.zarr"
+    if not path.exists():
+        there = sorted(p.stem.removeprefix("objects-") for p in folder.glob("objects-*.zarr"))
+        raise NotFoundError(f"--level {level}: objects {name!r} have the levels {', '.join(there)}")
+    return Source(
+        open_volume(path), "objects", name, study.schema, _classes_of(folder / "objects.csv", level)
+    )
+
+
+def _classes_of(table: Path, level: int) -> dict[int, str]:
+    """The class of each object of a level; none where there is no table."""
+    if not table.exists():
+        return {}
+    with table.open(newline="") as file:
+        return {int(r["id"]): r["class"] for r in csv.DictReader(file) if int(r["level"]) == level}
+
+
+# ---- which part of it ------------------------------------------------------------------------
+
+
+def _cut(source: Source, request: ExportRequest) -> Source:
+    """A coarser level, and a box of it."""
+    volume = source.volume
+    if request.scale:
+        volume = _coarser(volume, request.scale)
+    if request.box is not None:
+        volume = volume.part(box_of(parse_box(request.box), volume))
+    return replace(source, volume=volume)
+
+
+def _coarser(volume: Volume, level: int) -> Volume:
+    """A level of the pyramid; its corner is that of the finest one."""
+    assert volume.path is not None
+    found = open_volume(volume.path, level)
+    return replace(found, offset_nm=volume.offset_nm)
+
+
+MANAGED = ("volumes", "annotations", "models", "runs", "predictions", "objects", "corrections")
+
+
+def _check_place(study: Study, out: Path) -> None:
+    place = out.resolve()
+    home = study.folder.resolve()
+    if place == home or home.is_relative_to(place) or any(
+        place.is_relative_to(home / name) for name in MANAGED
+    ):  # fmt: skip
+        raise InputError(
+            f"--out {out}: expected a place outside the study's own folders, which densem alone writes in; "
+            f"{home / 'exports'} would do"
+        )

@@ -1,0 +1,199 @@
+"""Exports out of a study: what is named, which part of it, where it may lie, and Ctrl-C."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import tifffile
+
+from densem.cli.app import run
+from densem.schema import LabelSchema
+from densem.study import Study
+from densem.study.manifest import ObjectsEntry, PredictionEntry, VolumeEntry, locked
+from densem.volumes import ome_zarr, open_volume, pyramid
+
+SIZE, OFFSET = (40.0, 8.0, 10.0), (80.0, -24.0, 70.0)
+SHAPE = (3, 40, 300)
+
+
+@pytest.fixture(autouse=True)
+def unsynced(monkeypatch):
+    monkeypatch.setattr("os.fsync", lambda descriptor: None)
+
+
+def write(path, array, kind, record=None):
+    part = ome_zarr.create(path, array.shape, array.dtype)
+    part[:] = array
+    levels = pyramid.build(ome_zarr.temporary(path), SIZE, kind)
+    ome_zarr.describe(ome_zarr.temporary(path), levels, OFFSET, record or {})
+    return ome_zarr.finish(path)
+
+
+@pytest.fixture
+def study(tmp_path):
+    made = Study.create(tmp_path / "st", LabelSchema.resolve("platelet"))
+    home, random = made.folder, np.random.default_rng(0)
+    classes = random.integers(0, 7, SHAPE).astype(np.uint8)
+    image = write(home / "volumes/vol.zarr", random.integers(0, 999, SHAPE).astype(np.uint16), "image")
+    write(home / "annotations/vol/semantic.zarr", classes[::-1].copy(), "labels")
+    write(home / "annotations/vol/semantic.bo.zarr", classes[:, ::-1].copy(), "labels")
+    write(home / "annotations/vol/objects.zarr", classes.astype(np.uint16) * 9, "labels")
+    write(home / "predictions/first/classes.zarr", classes, "labels", {"provenance": {"input": image.id}})
+    write(home / "predictions/first/confidence.zarr", classes * 30, "image")
+    cells, organelles = np.zeros(SHAPE, np.uint32), np.zeros(SHAPE, np.uint32)
+    cells[:, 2:30, 3:200], organelles[1, 5:9, 7:20] = 1, 2
+    write(home / "objects/first/objects-0.zarr", cells, "labels")
+    write(home / "objects/first/objects-1.zarr", organelles, "labels")
+    (home / "objects/first/objects.csv").write_text("id,class,level\n1,cell,0\n2,mitochondrion,1\n")
+    with locked(made.path) as manifest:
+        manifest.volumes["vol"] = VolumeEntry(
+            role="eval", image="volumes/vol.zarr", semantic="annotations/vol/semantic.zarr",
+            annotators={"bo": "annotations/vol/semantic.bo.zarr"}, objects="annotations/vol/objects.zarr",
+        )  # fmt: skip
+        manifest.volumes["bare"] = VolumeEntry(role="eval", image="volumes/vol.zarr")
+        manifest.predictions["first"] = PredictionEntry(
+            models=["m"], model_id="x", volume="vol", volume_id=image.id
+        )
+        manifest.objects["first"] = ObjectsEntry(
+            source="prediction", name="first", volume="vol", classes_id="x"
+        )
+    return made
+
+
+@pytest.mark.parametrize(
+    ("named", "path"),
+    [
+        (("--volume", "vol"), "volumes/vol.zarr"),
+        (("--labels", "vol"), "annotations/vol/semantic.zarr"),
+        (("--labels", "vol", "--annotator", "bo"), "annotations/vol/semantic.bo.zarr"),
+        (("--instances", "vol"), "annotations/vol/objects.zarr"),
+        (("--prediction", "first"), "predictions/first/classes.zarr"),
+        (("--prediction", "first", "--part", "confidence"), "predictions/first/confidence.zarr"),
+        (("--objects", "first", "--level", "1"), "objects/first/objects-1.zarr"),
+    ],
+)
+def test_each_thing_by_its_name(study, tmp_path, capsys, named, path):
+    out = tmp_path / "a.tif"
+    assert run(["export", str(study.folder), *named, "--to", "fiji", "--out", str(out)]) == 0
+    assert np.array_equal(tifffile.imread(out), open_volume(study.folder / path).read())
+    with tifffile.TiffFile(out) as file:
+        told = file.imagej_metadata
+        assert (told["spacing"], told["unit"], told["zorigin"]) == (40.0, "nm", -2.0)
+        assert (file.pages[0].colormap is not None) == ("semantic" in path or "classes" in path)
+    assert f"{out}: TIFF for Fiji: ImageJ's own, or OME-TIFF, 3 x 40 x 300 voxels of 40 x 8 x 10 nm" in (
+        capsys.readouterr().out
+    )
+
+
+def test_a_box_of_a_coarser_level_keeps_its_place(study, tmp_path):
+    out = tmp_path / "a.tif"
+    where = ["--scale", "1", "--box", "1:3,5:,10:60"]
+    assert (
+        run(["export", str(study.folder), "--volume", "vol", "--to", "fiji", "--out", str(out), *where]) == 0
+    )
+    coarse = open_volume(study.folder / "volumes/vol.zarr", 1)
+    assert np.array_equal(tifffile.imread(out), coarse.read()[1:3, 5:, 10:60])
+    with tifffile.TiffFile(out) as file:
+        told = file.imagej_metadata
+        assert file.pages[0].resolution == pytest.approx((1 / 20, 1 / 16))
+        # corner of the first voxel: z 80 + 40, y -24 + 5 * 16, x 70 + 10 * 20 nm
+        assert (told["zorigin"], told["yorigin"], told["xorigin"]) == pytest.approx((-3.0, -3.5, -13.5))
+
+
+def test_segments_are_named_after_the_table(study, tmp_path):
+    pytest.importorskip("tensorstore")
+    out = tmp_path / "cells"
+    named = ["--objects", "first", "--level", "1", "--to", "neuroglancer"]
+    assert run(["export", str(study.folder), *named, "--out", str(out)]) == 0
+    told = json.loads((out / "segment_properties/info").read_text())["inline"]
+    assert (told["ids"], told["properties"][0]["values"]) == (["2"], ["mitochondrion 2"])
+
+
+def test_colours_and_runs_come_back_by_import(study, tmp_path):
+    home = str(study.folder)
+    truth = study.labels("vol").read()
+    for to, name, extra in (
+        ("rgba-tiff", "a.tif", ["--palette", "platelet-em"]),
+        ("run-length", "a.json", []),
+    ):
+        out = str(tmp_path / name)
+        assert run(["export", home, "--labels", "vol", "--to", to, "--out", out, *extra]) == 0
+        assert run(["import", home, "vol", "--labels", out, *extra, "--overwrite"]) == 0
+        assert np.array_equal(study.labels("vol").read(), truth)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "densem export: expected one of --volume, --labels, --instances, --prediction, --objects, found none"),
+        (["--volume", "vol", "--labels", "vol"], "--prediction, --objects, found --volume and --labels"),
+        (["--volume", "vool"], "study st: no volume 'vool'. Did you mean 'vol'?"),
+        (["--labels", "bare"], "study st: volume 'bare' has no labels; add them with densem import"),
+        (["--instances", "bare"], "study st: volume 'bare' has no annotated objects; add them with densem import"),
+        (["--prediction", "frist"], "study st: no prediction 'frist'. Did you mean 'first'?"),
+        (["--prediction", "first", "--part", "confidense"],
+         "--part confidense: expected classes, confidence, entropy. Did you mean 'confidence'?"),
+        (["--prediction", "first", "--part", "entropy"],
+         "study st: prediction 'first' has no entropy; it is written where densem predict --save entropy asked for it"),
+        (["--objects", "secnd"], "study st: no objects 'secnd'. Known: first."),
+        (["--objects", "first", "--level", "2"], "--level 2: objects 'first' have the levels 0, 1"),
+        (["--volume", "vol", "--scale", "7"], "no pyramid level 7, it has 0 to 1"),
+        (["--volume", "vol", "--box", "0:9,:,:"], "--box 0:9,0:40,0:300: expected ranges with at least one voxel"),
+    ],
+)  # fmt: skip
+def test_mistakes_are_refused_in_plain_words(study, tmp_path, capsys, arguments, message):
+    out = tmp_path / "out"
+    out.mkdir()
+    assert run(["export", str(study.folder), *arguments, "--to", "fiji", "--out", str(out / "a.tif")]) == 2
+    assert message in capsys.readouterr().err
+    assert not list(out.iterdir())
+
+
+@pytest.mark.parametrize("place", ["volumes/vol.zarr", "predictions/first/a.zarr", "../st", ".."])
+def test_the_studys_own_folders_are_no_place_for_exports(study, tmp_path, capsys, place):
+    out = study.folder / place
+    named = ["--volume", "vol", "--to", "ome-zarr", "--overwrite"]
+    assert run(["export", str(study.folder), *named, "--out", str(out)]) == 2
+    said = capsys.readouterr().err
+    assert "expected a place outside the study's own folders, which densem alone writes in" in said
+    assert study.image("vol").shape == SHAPE
+
+
+def test_interrupted_by_a_signal_nothing_is_left(study, tmp_path):
+    """A deep volume of ones, stopped once the hidden file is there."""
+    big = np.ones((200, 600, 700), np.uint8)
+    array = ome_zarr.create(study.folder / "volumes/deep.zarr", big.shape, big.dtype)
+    array[:] = big
+    part = ome_zarr.temporary(study.folder / "volumes/deep.zarr")
+    ome_zarr.describe(part, [("s0", SIZE)], OFFSET, {})
+    ome_zarr.finish(study.folder / "volumes/deep.zarr")
+    with locked(study.path) as manifest:
+        manifest.volumes["deep"] = VolumeEntry(role="eval", image="volumes/deep.zarr")
+    out = tmp_path / "out"
+    out.mkdir()
+    command = [
+        sys.executable,
+        "-m",
+        "densem",
+        "export",
+        str(study.folder),
+        "--volume",
+        "deep",
+        "--to",
+        "nrrd",
+    ]
+    process = subprocess.Popen([*command, "--out", str(out / "a.nrrd")], stderr=subprocess.PIPE, text=True)
+    while not list(out.iterdir()) and process.poll() is None:
+        time.sleep(0.002)
+    os.kill(process.pid, signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    if process.returncode == 0:  # it had finished before the signal came
+        assert [p.name for p in out.iterdir()] == ["a.nrrd"]
+        return
+    assert process.returncode == 130, said
+    assert not list(out.iterdir())
