@@ -49,7 +49,14 @@ def study(tmp_path):
     cells[:, 2:30, 3:200], organelles[1, 5:9, 7:20] = 1, 2
     write(home / "objects/first/objects-0.zarr", cells, "labels")
     write(home / "objects/first/objects-1.zarr", organelles, "labels")
-    (home / "objects/first/objects.csv").write_text("id,class,level\n1,cell,0\n2,mitochondrion,1\n")
+    axes = [f"box_{a}_{end}_nm" for a in "zyx" for end in ("start", "stop")]
+    rows = [
+        "1,cell,0,80,200,-8,216,100,2070",  # slices 0:3, y 2:30, x 3:200
+        "2,mitochondrion,1,120,160,16,48,140,270",
+    ]
+    (home / "objects/first/objects.csv").write_text(
+        "\n".join([f"id,class,level,{','.join(axes)}", *rows]) + "\n"
+    )
     with locked(made.path) as manifest:
         manifest.volumes["vol"] = VolumeEntry(
             role="eval", image="volumes/vol.zarr", semantic="annotations/vol/semantic.zarr",
@@ -127,11 +134,62 @@ def test_colours_and_runs_come_back_by_import(study, tmp_path):
         assert np.array_equal(study.labels("vol").read(), truth)
 
 
+def test_surfaces_of_objects_lie_where_the_objects_do(study, tmp_path):
+    out = tmp_path / "a.surf"
+    named = ["--meshes", "first", "--level", "1", "--to", "amira-surface"]
+    assert run(["export", str(study.folder), *named, "--out", str(out)]) == 0
+    raw = out.read_bytes()
+    at = raw.index(b"\nVertices ") + 10
+    count, start = int(raw[at : raw.index(b"\n", at)]), raw.index(b"\n", at) + 1
+    vertices = np.frombuffer(raw[start : start + 12 * count], ">f4").reshape(-1, 3)
+    assert b"InnerRegion mitochondrion_2\n" in raw
+    # the box in nm: x 140 to 270, y 16 to 48, z 120 to 160
+    assert vertices.mean(axis=0) == pytest.approx((205, 32, 140), abs=3)
+    assert (np.ptp(vertices, axis=0) <= np.array([130, 32, 40]) * 1.3).all()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "densem export: expected one of --volume, --labels, --instances, --prediction, --objects, found none"),
-        (["--volume", "vol", "--labels", "vol"], "--prediction, --objects, found --volume and --labels"),
+        (["--meshes", "frist"], "study st: no objects 'frist'. Did you mean 'first'?"),
+        (
+            ["--meshes", "first", "--scale", "1"],
+            "--meshes: expected no --box and no --scale, as surfaces are made",
+        ),
+    ],
+)
+def test_mistakes_with_meshes_are_refused_in_plain_words(study, tmp_path, capsys, arguments, message):
+    out = tmp_path / "a.mod"
+    assert run(["export", str(study.folder), *arguments, "--to", "imod-mesh", "--out", str(out)]) == 2
+    assert message in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_surfaces_need_the_table_and_boxes_that_can_be_held(study, tmp_path, capsys, monkeypatch):
+    command = [
+        "export",
+        str(study.folder),
+        "--meshes",
+        "first",
+        "--to",
+        "imod-mesh",
+        "--out",
+        str(tmp_path / "a.mod"),
+    ]
+    monkeypatch.setattr("densem.study.export_meshes.LARGEST_BOX", 1000)
+    assert run(command) == 2
+    assert "object 1 (cell): expected a box of at most 1000 voxels, found" in capsys.readouterr().err
+    (study.folder / "objects/first/objects.csv").unlink()
+    assert run(command) == 2
+    assert "expected the table of the objects, found none; make them anew" in capsys.readouterr().err
+    assert not list(tmp_path.glob("*.mod"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "densem export: expected one of --volume, --labels, --instances, --prediction, --objects, --meshes, found none"),
+        (["--volume", "vol", "--labels", "vol"], "--prediction, --objects, --meshes, found --volume and --labels"),
         (["--volume", "vool"], "study st: no volume 'vool'. Did you mean 'vol'?"),
         (["--labels", "bare"], "study st: volume 'bare' has no labels; add them with densem import"),
         (["--instances", "bare"], "study st: volume 'bare' has no annotated objects; add them with densem import"),

@@ -20,7 +20,7 @@ def export(
         typer.Option(
             metavar="FORMAT",
             help="fiji, amira, mrc, imod-model, ome-zarr, ome-zarr-0.4, neuroglancer, nrrd, nifti, "
-            "rgba-tiff or run-length.",
+            "rgba-tiff or run-length; of meshes: amira-surface or imod-mesh.",
             show_default=False,
         ),
     ],
@@ -38,8 +38,9 @@ def export(
     objects: Annotated[
         str | None, typer.Option(metavar="NAME", help="The objects that densem objects found.")
     ] = None,
+    meshes: Annotated[str | None, typer.Option(metavar="NAME", help="The surfaces of these objects.")] = None,
     level: Annotated[
-        int, typer.Option(min=0, help="With --objects: 0 is cells, 1 is what lies in them, ...")
+        int, typer.Option(min=0, help="Of the objects: 0 is cells, 1 is what lies in them, ...")
     ] = 0,
     box: Annotated[
         str | None,
@@ -63,8 +64,8 @@ def export(
 
     request = ExportRequest(
         to=to, out=out, volume=volume, labels=labels, annotator=annotator, instances=instances,
-        prediction=prediction, part=part, objects=objects, level=level, box=box, scale=scale, unit=unit,
-        palette=palette, overwrite=overwrite,
+        prediction=prediction, part=part, objects=objects, meshes=meshes, level=level, box=box,
+        scale=scale, unit=unit, palette=palette, overwrite=overwrite,
     )  # fmt: skip
     with bar(f"Exporting to {out.name}") as progress:
         said = export_from_study(study, request, progress)

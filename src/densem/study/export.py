@@ -32,6 +32,7 @@ class ExportRequest:
     prediction: str | None = None
     part: str = "classes"
     objects: str | None = None
+    meshes: str | None = None
     level: int = 0
     box: str | None = None
     scale: int = 0
@@ -51,6 +52,8 @@ def export_from_study(folder: Path, request: ExportRequest, progress: Progress |
     """
     study = Study.open(folder)
     _check_place(study, request.out)
+    if request.meshes is not None:
+        return _export_meshes(study, request, progress)
     source = _cut(_source(study, request), request)
     options = ExportOptions(request.unit, request.palette)
     return export_volume(source, request.to, request.out, options, request.overwrite, progress)
@@ -58,14 +61,7 @@ def export_from_study(folder: Path, request: ExportRequest, progress: Progress |
 
 def _source(study: Study, request: ExportRequest) -> Source:
     """What is named, whole and at full resolution."""
-    named = {
-        "--volume": request.volume, "--labels": request.labels, "--instances": request.instances,
-        "--prediction": request.prediction, "--objects": request.objects,
-    }  # fmt: skip
-    given = [flag for flag, name in named.items() if name is not None]
-    if len(given) != 1:
-        found = " and ".join(given) if given else "none"
-        raise InputError(f"densem export: expected one of {', '.join(named)}, found {found}")
+    _check_one(request)
     if request.volume is not None:
         return Source(study.image(request.volume), "image", request.volume, study.schema)
     if request.labels is not None:
@@ -75,6 +71,32 @@ def _source(study: Study, request: ExportRequest) -> Source:
     if request.prediction is not None:
         return _prediction(study, request.prediction, request.part)
     return _objects(study, str(request.objects), request.level)
+
+
+def _check_one(request: ExportRequest) -> None:
+    named = {
+        "--volume": request.volume, "--labels": request.labels, "--instances": request.instances,
+        "--prediction": request.prediction, "--objects": request.objects, "--meshes": request.meshes,
+    }  # fmt: skip
+    given = [flag for flag, name in named.items() if name is not None]
+    if len(given) != 1:
+        found = " and ".join(given) if given else "none"
+        raise InputError(f"densem export: expected one of {', '.join(named)}, found {found}")
+
+
+def _export_meshes(study: Study, request: ExportRequest, progress: Progress | None) -> list[str]:
+    """Surfaces of objects, all in one file."""
+    from densem.meshes.exports import export_meshes
+    from densem.study.export_meshes import object_surfaces, room_of
+
+    _check_one(request)
+    if request.box is not None or request.scale:
+        raise InputError("--meshes: expected no --box and no --scale, as surfaces are made of whole objects")
+    volume = _objects(study, str(request.meshes), request.level).volume
+    table = study.objects_folder(str(request.meshes)) / "objects.csv"
+    surfaces = object_surfaces(study, volume, table, request.level, progress)
+    options = ExportOptions(request.unit, request.palette)
+    return export_meshes(surfaces, room_of(volume), request.to, request.out, options, request.overwrite)
 
 
 def _labels(study: Study, name: str, annotator: str | None) -> Source:
@@ -106,8 +128,7 @@ def _prediction(study: Study, name: str, part: str) -> Source:
     if not (study.prediction_folder(name) / f"{part}.zarr").exists():
         raise NotFoundError(
             f"study {study.name}: prediction {name!r} has no {part}; it is written where  densem predict "
-            "--save "
-            f"{part}  asked for it"
+            f"--save {part}  asked for it"
         )
     return Source(open_prediction(study, name, part), "image", f"{name} {part}", study.schema)
 

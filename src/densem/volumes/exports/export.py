@@ -66,20 +66,15 @@ def check_options(chosen: Format, word: str, options: ExportOptions) -> None:
     if options.palette is not None and not chosen.palette:
         raise ConfigError(
             f"--palette {options.palette} with --to {word}: expected it with rgba-tiff alone; other "
-            "formats take "
-            "the schema's colours"
+            "formats take the schema's colours"
         )
 
 
-UNCOMPRESSED = ("amira", "mrc", "fiji")
-"""Formats that take at least the size of the voxels on disk."""
-
-
 def _check_disk(source: Source, chosen: Format, out: Path) -> None:
+    """Refuse to start where a file as large as the voxels does not fit; of compressed ones nobody knows."""
     free = shutil.disk_usage(out.absolute().parent).free
-    if chosen.writer[0].split("_")[0] in UNCOMPRESSED and source.nbytes > free:
+    if chosen.raw and source.nbytes > free:
         raise ResourceError(
             f"{out}: expected {source.nbytes / 1e9:.3g} GB of free disk, found {free / 1e9:.3g} GB; free "
-            "some, "
-            "export a --box or a coarser --scale, or choose another place"
+            "some, export a --box or a coarser --scale, or choose another place"
         )

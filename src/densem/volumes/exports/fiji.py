@@ -43,10 +43,8 @@ def write_fiji(source: Source, area: Staging, options: ExportOptions, progress: 
     if size > LARGEST_TIFF:
         raise InputError(
             f"{area.target}: expected less than 4 GB, where ImageJ TIFF ends, found {size / 1e9:.3g} GB of "
-            "voxels; "
-            "give --out a name that ends in .ome.tif (a BigTIFF that Fiji opens through Bio-Formats), a "
-            "--box, or "
-            "a coarser --scale"
+            "voxels; give --out a name that ends in .ome.tif (a BigTIFF for Fiji's Bio-Formats), a "
+            "--box, or a coarser --scale"
         )
     colors = _colormap(source) if dtype == np.uint8 and source.kind == "classes" else None
     _write(source, area, dtype, progress, imagej=True, metadata=_calibration(source, dtype), colormap=colors)

@@ -29,6 +29,7 @@ class Format:
         units: units that lengths can be written in; empty where the format has its own.
         palette: whether its labels are colours that can be chosen.
         folder: what an earlier export of this format holds; empty for files.
+        raw: whether voxels are stored uncompressed, whatever their number.
     """
 
     title: str
@@ -38,6 +39,7 @@ class Format:
     units: tuple[str, ...] = ()
     palette: bool = False
     folder: tuple[str, ...] = ()
+    raw: bool = False
 
     def write(self) -> Callable[..., list[str]]:
         """The function that writes it."""
@@ -56,9 +58,10 @@ FORMATS: dict[str, Format] = {
         ("fiji", "write_fiji"),
     ),
     "amira": Format(
-        "Amira mesh: a uniform lattice", (".am",), ANY, ("amira", "write_amira"), ("nm", "um", "mm")
+        "Amira mesh: a uniform lattice", (".am",), ANY, ("amira", "write_amira"), ("nm", "um", "mm"),
+        raw=True,
     ),
-    "mrc": Format("MRC for IMOD", (".mrc", ".rec"), ANY, ("mrc_writer", "write_mrc")),
+    "mrc": Format("MRC for IMOD", (".mrc", ".rec"), ANY, ("mrc_writer", "write_mrc"), raw=True),
     "imod-model": Format(
         "IMOD model: contours of labels", (".mod",), LABELS, ("imod_contours", "write_imod_contours")
     ),
@@ -116,13 +119,11 @@ def choose_format(word: str, kind: str, out: Path, known: dict[str, Any] | None 
         others = ", ".join(n for n, f in formats.items() if kind in f.kinds)
         raise InputError(
             f"--to {word}: expected {' or '.join(KINDS[k] for k in chosen.kinds)}, found {KINDS[kind]}; "
-            "formats "
-            f"for that: {others}"
+            f"formats for that: {others}"
         )
     if not out.name.lower().endswith(chosen.endings):
         raise InputError(
             f"--out {out}: expected a name that ends in {' or '.join(chosen.endings)} for {chosen.title}, "
-            "found "
-            f"{out.name!r}"
+            f"found {out.name!r}"
         )
     return chosen

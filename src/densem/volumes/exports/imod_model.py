@@ -72,12 +72,12 @@ def contour(points: np.ndarray, surface: int) -> bytes:
     return b"CONT" + struct.pack(">iIii", len(points), 0, 0, surface) + points.astype(">f4").tobytes()
 
 
-def mesh(vertices: np.ndarray, normals: np.ndarray, faces: np.ndarray) -> bytes:
+def mesh(vertices: np.ndarray, normals: np.ndarray, faces: np.ndarray, surface: int) -> bytes:
     """A mesh: vertices and normals, float (N, 3) in x, y, z, faces (M, 3)."""
     pairs = np.stack([vertices, normals], axis=1).astype(">f4")
     tail = [END_OF_TRIANGLES, END_OF_LIST]
     indices = np.concatenate([[TRIANGLES], 2 * faces.astype(np.int64).ravel(), tail]).astype(">i4")
-    head = b"MESH" + struct.pack(">iiI2h", 2 * len(vertices), len(indices), 0, 0, 0)
+    head = b"MESH" + struct.pack(">iiI2h", 2 * len(vertices), len(indices), 0, 0, surface)
     return head + pairs.tobytes() + indices.tobytes()
 
 

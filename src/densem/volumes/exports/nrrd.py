@@ -78,8 +78,7 @@ def _rows(source: Source) -> Sequence[Entry]:
     if source.kind == "image":
         raise InputError(
             f"{source.title}: expected labels for a segmentation (.seg.nrrd), found an image; give --out a "
-            "name "
-            "that ends in .nrrd"
+            "name that ends in .nrrd"
         )
     rows = source.entries or tuple(source.object_entries)
     if len(rows) > MOST_SEGMENTS:

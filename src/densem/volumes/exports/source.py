@@ -109,7 +109,6 @@ def fitted(source: Source, allowed: tuple[str, ...], format_name: str, instead: 
     if largest > np.iinfo(widest).max:
         raise InputError(
             f"{source.title}: expected ids up to {np.iinfo(widest).max}, the largest that {format_name} "
-            "holds, "
-            f"found {largest}; {instead}"
+            f"holds, found {largest}; {instead}"
         )
     return widest

@@ -93,8 +93,7 @@ def staged(
     if target.is_dir() and not (replaceable and replaceable(target)):
         raise FormatError(
             f"--out {target}: expected a name that is free, found a folder that densem has not exported in "
-            "this "
-            "format; give another name"
+            "this format; give another name"
         )
     area = Staging(target, overwrite)
     try:
