@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from densem.errors import InputError
+from densem.errors import InputError, ResourceError
 from densem.volumes import Volume
 from densem.volumes.exports import export_volume
 
@@ -130,3 +130,26 @@ def test_only_an_earlier_export_is_replaced(gray, tmp_path):
     export_volume(gray, "neuroglancer", tmp_path / "a")
     export_volume(gray, "neuroglancer", tmp_path / "a", overwrite=True)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "mine"]
+
+
+def test_a_write_that_fails_is_told_as_any_other(gray, tmp_path, monkeypatch):
+    pytest.importorskip("tensorstore")
+
+    class Full:
+        dtype = type("T", (), {"numpy_dtype": np.dtype(np.uint16)})
+
+        def __getitem__(self, key):
+            return self
+
+        def write(self, block):
+            return self
+
+        def exception(self):
+            return ValueError("RESOURCE_EXHAUSTED: Error writing local file: No space left on device")
+
+    monkeypatch.setattr("densem.volumes.exports.precomputed._create", lambda *arguments: Full())
+    with pytest.raises(
+        ResourceError, match=r"the disk was full before all was written \(No space left on device\)"
+    ):
+        export_volume(gray, "neuroglancer", tmp_path / "a")
+    assert not list(tmp_path.iterdir())

@@ -6,6 +6,7 @@ takes images of that name for segmentations. The translation of a level is that 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from densem.volumes import ome_zarr
 from densem.volumes.exports.options import ExportOptions
 from densem.volumes.exports.source import Source
 from densem.volumes.exports.staging import Staging
-from densem.volumes.intake import Draft, LabelRows, Ledger, Writing, write_volume
+from densem.volumes.intake import Draft, LabelRows, Ledger, Writing, check_disk, write_volume
 from densem.volumes.ome_zarr import Kind
 from densem.volumes.pyramid import coarser_levels, reduce
 from densem.volumes.slabs import Progress
@@ -36,6 +37,7 @@ def write_ome_zarr(
     del options
     volume, kind = source.volume, _kind(source)
     draft = Draft(area.main, volume.shape, volume.dtype, volume.voxel_size_nm, volume.offset_nm, kind)
+    check_disk(replace(draft, target=area.target))  # before it is done under the hidden name
     record = _record(source)
     ledger = Ledger(lambda written: record)
     writing = Writing(record.pop("provenance"), progress=progress)

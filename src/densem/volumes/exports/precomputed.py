@@ -10,8 +10,10 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -161,8 +163,15 @@ def _open(folder: Path, number: int) -> Any:
 
 
 def _put(store: Any, box: Box, block: np.ndarray) -> None:
-    z, y, x = box.slices
-    store[x, y, z, 0] = np.ascontiguousarray(block.transpose(2, 1, 0))
+    """Write a box chunk by chunk, and wait for all: none is on its way any more where one has failed."""
+    futures = []
+    for cell in Grid(box.shape, CHUNK):
+        z, y, x = cell.shift(box.start).slices
+        futures.append(store[x, y, z, 0].write(np.ascontiguousarray(block[cell.slices].transpose(2, 1, 0))))
+    failed = [error for future in futures if (error := future.exception()) is not None]
+    if failed:  # TensorStore has a ValueError for every failure
+        number = errno.ENOSPC if "No space left" in str(failed[0]) else errno.EIO
+        raise OSError(number, os.strerror(number), str(box)) from failed[0]
 
 
 def _get(store: Any, box: Box) -> np.ndarray:

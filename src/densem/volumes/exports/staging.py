@@ -9,12 +9,14 @@ import contextlib
 import errno
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from densem.errors import ExistsError, FormatError, NotFoundError, ResourceError
 
+TRIES, PAUSE_S, TIMES_GONE = 100, 0.05, 4
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -66,7 +68,7 @@ class Staging:
     def discard(self) -> None:
         """Remove what was begun."""
         for part in self._pending.values():
-            _remove(part)
+            _remove_for_good(part)
 
 
 @contextlib.contextmanager
@@ -101,10 +103,10 @@ def staged(
         yield area
         area.commit()
     except OSError as error:
-        if error.errno in FULL:
-            area.discard()
+        if is_full(error):
+            told = error.strerror or error
             raise ResourceError(
-                f"{target}: the disk was full before all was written ({error.strerror}); nothing was left "
+                f"{target}: the disk was full before all was written ({told}); nothing was left "
                 "behind. Free some, export a --box or a coarser --scale, or choose another place"
             ) from error
         raise
@@ -112,8 +114,27 @@ def staged(
         area.discard()
 
 
+def is_full(error: OSError) -> bool:
+    """Whether a write failed for want of room; NumPy says so in words alone."""
+    return error.errno in FULL or (error.errno is None and "requested and" in str(error))
+
+
 def _remove(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)
+
+
+def _remove_for_good(path: Path) -> None:
+    """Remove what a failed write leaves: of a folder, threads may be writing still, and make it anew."""
+    if not path.is_dir():
+        _remove(path)
+        return
+    gone = 0
+    for _ in range(TRIES):
+        gone = gone + 1 if not path.exists() else 0
+        if gone == TIMES_GONE:
+            return
+        _remove(path)
+        time.sleep(PAUSE_S)
