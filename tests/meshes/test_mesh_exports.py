@@ -139,6 +139,19 @@ def test_imod_has_an_object_for_each_class_in_pixels(meshes, tmp_path):
     assert normals == pytest.approx(vertex_normals(made), abs=1e-6)
 
 
+def test_imodmodel_reads_the_meshes(meshes, tmp_path):
+    imodmodel = pytest.importorskip("imodmodel")
+    export_meshes(meshes, ROOM, "imod-mesh", tmp_path / "a.mod")
+    found = imodmodel.ImodModel.from_file(tmp_path / "a.mod")
+    head = found.header
+    assert (head.xmax, head.ymax, head.zmax, head.pixelsize, head.units) == (30, 20, 7, 10.0, -9)
+    assert (head.yscale, head.zscale) == pytest.approx((0.8, 4.0))
+    assert [(o.header.name, len(o.meshes)) for o in found.objects] == [
+        ("alpha granule", 1),
+        ("mitochondrion", 2),
+    ]
+
+
 def test_normals_of_a_ball_point_away_from_its_centre():
     z, y, x = np.ogrid[-6:7, -12:13, -12:13]
     ball = surface(((2 * z) ** 2 + y**2 + x**2 <= 100).astype(np.uint8), 1, (20.0, 10.0, 10.0), smooth_nm=0)

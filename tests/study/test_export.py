@@ -12,6 +12,8 @@ import pytest
 import tifffile
 
 from densem.cli.app import run
+from densem.meshes.formats import Label, write_mesh
+from densem.meshes.surface import surface
 from densem.schema import LabelSchema
 from densem.study import Study
 from densem.study.manifest import ObjectsEntry, PredictionEntry, VolumeEntry, locked
@@ -49,14 +51,7 @@ def study(tmp_path):
     cells[:, 2:30, 3:200], organelles[1, 5:9, 7:20] = 1, 2
     write(home / "objects/first/objects-0.zarr", cells, "labels")
     write(home / "objects/first/objects-1.zarr", organelles, "labels")
-    axes = [f"box_{a}_{end}_nm" for a in "zyx" for end in ("start", "stop")]
-    rows = [
-        "1,cell,0,80,200,-8,216,100,2070",  # slices 0:3, y 2:30, x 3:200
-        "2,mitochondrion,1,120,160,16,48,140,270",
-    ]
-    (home / "objects/first/objects.csv").write_text(
-        "\n".join([f"id,class,level,{','.join(axes)}", *rows]) + "\n"
-    )
+    (home / "objects/first/objects.csv").write_text("id,class,level\n1,cell,0\n2,mitochondrion,1\n")
     with locked(made.path) as manifest:
         manifest.volumes["vol"] = VolumeEntry(
             role="eval", image="volumes/vol.zarr", semantic="annotations/vol/semantic.zarr",
@@ -134,27 +129,60 @@ def test_colours_and_runs_come_back_by_import(study, tmp_path):
         assert np.array_equal(study.labels("vol").read(), truth)
 
 
-def test_surfaces_of_objects_lie_where_the_objects_do(study, tmp_path):
-    out = tmp_path / "a.surf"
-    named = ["--meshes", "first", "--level", "1", "--to", "amira-surface"]
-    assert run(["export", str(study.folder), *named, "--out", str(out)]) == 0
+@pytest.fixture
+def meshed(study):
+    """With a mesh of the organelle, in a format that the test may change, and one of the cell for Neuroglancer."""
+    pytest.importorskip("trimesh")
+    folder = study.folder / "objects/first/meshes"
+    folder.mkdir()
+    organelles = open_volume(study.folder / "objects/first/objects-1.zarr")
+    made = surface(organelles.read(), 2, organelles.voxel_size_nm, organelles.offset_nm)
+    facts = {"class": "mitochondrion", "color": "#01abfe", "level": 1}
+    rows = [
+        {"id": 1, "name": "cell-1", "class": "cell", "color": "#0101e0", "level": 0,
+         "files": {"precomputed": "precomputed/1"}},
+        {"id": 2, "name": "mitochondrion-2", **facts, "files": {}},
+    ]  # fmt: skip
+
+    def write(*formats):
+        for name in formats:
+            path = folder / f"mitochondrion-2.{name}"
+            write_mesh(made, path, Label("mitochondrion-2", 2, "mitochondrion", (1, 171, 254)))
+        rows[1]["files"] = {name: f"mitochondrion-2.{name}" for name in formats}
+        (folder / "meshes.json").write_text(json.dumps({"meshes": rows}))
+        return made
+
+    return write
+
+
+def exported(study, out, *more):
+    return run(["export", str(study.folder), "--meshes", "first", "--level", "1", "--out", str(out), *more])
+
+
+@pytest.mark.parametrize("kind", ["ply", "glb", "obj", "stl"])
+def test_meshes_of_objects_from_any_of_their_files(study, meshed, tmp_path, kind):
+    made, out = meshed(kind), tmp_path / "a.surf"
+    assert exported(study, out, "--to", "amira-surface") == 0
     raw = out.read_bytes()
     at = raw.index(b"\nVertices ") + 10
     count, start = int(raw[at : raw.index(b"\n", at)]), raw.index(b"\n", at) + 1
     vertices = np.frombuffer(raw[start : start + 12 * count], ">f4").reshape(-1, 3)
     assert b"InnerRegion mitochondrion_2\n" in raw
+    assert b"Color 0.00392157 0.670588 0.996078," in raw
+    assert count == len(made.vertices)  # merged, where a format keeps triangles alone
+    assert [vertices.min(axis=0), vertices.max(axis=0)] == pytest.approx(made.box_nm, abs=1e-3)
     # the box in nm: x 140 to 270, y 16 to 48, z 120 to 160
     assert vertices.mean(axis=0) == pytest.approx((205, 32, 140), abs=3)
-    assert (np.ptp(vertices, axis=0) <= np.array([130, 32, 40]) * 1.3).all()
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["--meshes", "frist"], "study st: no objects 'frist'. Did you mean 'first'?"),
+        (["--meshes", "first"], "objects 'first' have no meshes yet; make them with densem mesh"),
         (
             ["--meshes", "first", "--scale", "1"],
-            "--meshes: expected no --box and no --scale, as surfaces are made",
+            "--meshes: expected no --box and no --scale, as meshes are of whole",
         ),
     ],
 )
@@ -165,24 +193,36 @@ def test_mistakes_with_meshes_are_refused_in_plain_words(study, tmp_path, capsys
     assert not out.exists()
 
 
-def test_surfaces_need_the_table_and_boxes_that_can_be_held(study, tmp_path, capsys, monkeypatch):
-    command = [
-        "export",
-        str(study.folder),
-        "--meshes",
-        "first",
-        "--to",
-        "imod-mesh",
-        "--out",
-        str(tmp_path / "a.mod"),
-    ]
-    monkeypatch.setattr("densem.study.export_meshes.LARGEST_BOX", 1000)
-    assert run(command) == 2
-    assert "object 1 (cell): expected a box of at most 1000 voxels, found" in capsys.readouterr().err
-    (study.folder / "objects/first/objects.csv").unlink()
-    assert run(command) == 2
-    assert "expected the table of the objects, found none; make them anew" in capsys.readouterr().err
-    assert not list(tmp_path.glob("*.mod"))
+def test_meshes_that_are_gone_or_broken_are_refused(study, meshed, tmp_path, capsys):
+    out, folder = tmp_path / "a.mod", study.folder / "objects/first/meshes"
+    meshed("ply")
+    assert (
+        run(["export", str(study.folder), "--meshes", "first", "--to", "imod-mesh", "--out", str(out)]) == 2
+    )
+    assert (
+        "mesh cell-1: expected one of ply, glb, obj, stl, found none; make them with"
+        in capsys.readouterr().err
+    )
+    (folder / "mitochondrion-2.ply").write_text("no mesh")
+    assert exported(study, out, "--to", "imod-mesh") == 2
+    assert "mitochondrion-2.ply: expected a mesh, but it cannot be read" in capsys.readouterr().err
+    (folder / "mitochondrion-2.ply").unlink()
+    assert exported(study, out, "--to", "imod-mesh") == 2
+    assert "the mesh stands in meshes.json, but is gone; make them with" in capsys.readouterr().err
+    (folder / "meshes.json").write_text('{"meshes": [{"id": 3}]}')
+    assert exported(study, out, "--to", "imod-mesh") == 2
+    assert "meshes.json: expected the index of meshes, but it cannot be read" in capsys.readouterr().err
+    (folder / "meshes.json").write_text('{"meshes": []}')
+    assert exported(study, out, "--to", "imod-mesh") == 2
+    assert "--level 1: expected meshes of that level in" in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_without_trimesh_meshes_are_refused(study, meshed, tmp_path, capsys, monkeypatch):
+    meshed("ply")
+    monkeypatch.setitem(sys.modules, "trimesh", None)
+    assert exported(study, tmp_path / "a.mod", "--to", "imod-mesh") == 2
+    assert "expected the package trimesh, which reads meshes; install it with pip" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -85,18 +85,18 @@ def _check_one(request: ExportRequest) -> None:
 
 
 def _export_meshes(study: Study, request: ExportRequest, progress: Progress | None) -> list[str]:
-    """Surfaces of objects, all in one file."""
+    """The meshes of a level of objects, all in one file."""
     from densem.meshes.exports import export_meshes
-    from densem.study.export_meshes import object_surfaces, room_of
+    from densem.study.export_meshes import room_of, stored_meshes
 
     _check_one(request)
     if request.box is not None or request.scale:
-        raise InputError("--meshes: expected no --box and no --scale, as surfaces are made of whole objects")
-    volume = _objects(study, str(request.meshes), request.level).volume
-    table = study.objects_folder(str(request.meshes)) / "objects.csv"
-    surfaces = object_surfaces(study, volume, table, request.level, progress)
+        raise InputError("--meshes: expected no --box and no --scale, as meshes are of whole objects")
+    name = str(request.meshes)
+    room = room_of(_objects(study, name, request.level).volume)
+    meshes = stored_meshes(study, name, request.level, progress)
     options = ExportOptions(request.unit, request.palette)
-    return export_meshes(surfaces, room_of(volume), request.to, request.out, options, request.overwrite)
+    return export_meshes(meshes, room, request.to, request.out, options, request.overwrite)
 
 
 def _labels(study: Study, name: str, annotator: str | None) -> Source:

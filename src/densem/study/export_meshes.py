@@ -1,73 +1,99 @@
-"""Surfaces of a study's objects, made one after the other from the box of each."""
+"""The meshes that `densem mesh` left beside a study's objects, read one after the other."""
 
 from __future__ import annotations
 
-import csv
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from densem.blocks import Box, triple
-from densem.errors import InputError, NotFoundError
+from densem.errors import FormatError, InputError, NotFoundError
+from densem.meshes.making import FOLDER, INDEX
+from densem.meshes.mesh import Mesh
 from densem.meshes.named import NamedMesh, Room
-from densem.meshes.surface import surface
 from densem.study.study import Study
 from densem.volumes import Volume
-from densem.volumes.exports.source import GREY
 
 Progress = Callable[[int, int], None]
-LARGEST_BOX = 2**29
-"""Voxels of an object's box that are held at once."""
+READ = ("ply", "glb", "obj", "stl")
+"""Formats that are read; the exact ones first."""
 
 
 def room_of(volume: Volume) -> Room:
-    """Where the surfaces lie."""
+    """Where the meshes lie."""
     return Room(volume.shape, volume.voxel_size_nm, volume.offset_nm)
 
 
-def object_surfaces(
-    study: Study, volume: Volume, table: Path, level: int, progress: Progress | None = None
+def stored_meshes(
+    study: Study, name: str, level: int, progress: Progress | None = None
 ) -> Iterator[NamedMesh]:
-    """The surface of each object of a level, in order of id.
+    """The meshes of a level of objects, in the order of their index.
 
     Args:
-        study: whose classes have the colours.
-        volume: ids of the level's objects.
-        table: objects.csv.
+        study: that they belong to.
+        name: of the objects.
         level: 0 for the outermost things.
-        progress: told (objects done, objects in all).
+        progress: told (meshes read, meshes in all).
 
     Raises:
-        NotFoundError: if the table is gone.
-        InputError: if an object's box is too large to be held.
+        NotFoundError: if there are none, or their files are gone.
+        InputError: if they lie there in no format that is read, or none is of that level.
+        FormatError: if the index or a file cannot be read.
     """
-    if not table.exists():
-        raise NotFoundError(f"{table}: expected the table of the objects, found none; make them anew")
-    with table.open(newline="") as file:
-        rows = [row for row in csv.DictReader(file) if int(row["level"]) == level]
-    for done, row in enumerate(rows, 1):
-        number, kind = int(row["id"]), row["class"]
-        box = _box(row, volume)
-        if box.size > LARGEST_BOX:
-            raise InputError(
-                f"object {number} ({kind}): expected a box of at most {LARGEST_BOX} voxels, found "
-                f"{box.size}; "
-                "take the meshes that  densem mesh  makes block by block"
-            )
-        part = volume.part(box)
-        made = surface(part.read(), number, part.voxel_size_nm, part.offset_nm)
-        known = kind in study.schema.names
-        yield NamedMesh(number, kind, study.schema[kind].rgb if known else GREY, made)
+    folder = study.objects_folder(name) / FOLDER
+    wanted = [row for row in _index(study, name, folder) if row["level"] == level]
+    if not wanted:
+        raise InputError(f"--level {level}: expected meshes of that level in {folder / INDEX}, found none")
+    for done, row in enumerate(wanted, 1):
+        path = _file(folder, row, study, name)
+        rgb = bytes.fromhex(str(row["color"]).lstrip("#"))
+        yield NamedMesh(int(row["id"]), str(row["class"]), (rgb[0], rgb[1], rgb[2]), _read(path))
         if progress:
-            progress(done, len(rows))
+            progress(done, len(wanted))
 
 
-def _box(row: dict[str, str], volume: Volume) -> Box:
-    """The voxels of an object and two more on each side, within the volume."""
-    ends = []
-    for end, grow in (("start", -2), ("stop", 2)):
-        nm = [float(row[f"box_{axis}_{end}_nm"]) for axis in "zyx"]
-        place = (np.array(nm) - volume.offset_nm) / volume.voxel_size_nm
-        ends.append(triple(np.rint(place).astype(int) + grow))
-    return Box(ends[0], ends[1]).clip(volume.box)
+def _index(study: Study, name: str, folder: Path) -> list[dict[str, Any]]:
+    path = folder / INDEX
+    if not path.exists():
+        raise NotFoundError(
+            f"objects {name!r} have no meshes yet; make them with  "
+            f"densem mesh {study.folder} --objects {name}"
+        )
+    try:
+        rows: list[dict[str, Any]] = json.loads(path.read_text())["meshes"]
+        for row in rows:
+            row["level"], row["files"], row["color"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise FormatError(
+            f"{path}: expected the index of meshes, but it cannot be read ({error!r})"
+        ) from None
+    return rows
+
+
+def _file(folder: Path, row: dict[str, Any], study: Study, name: str) -> Path:
+    found = next((row["files"][f] for f in READ if f in row["files"]), None)
+    again = f"make them with  densem mesh {study.folder} --objects {name} --format ply"
+    if found is None:
+        raise InputError(f"mesh {row['name']}: expected one of {', '.join(READ)}, found none; {again}")
+    if not (folder / found).is_file():
+        raise NotFoundError(f"{folder / found}: the mesh stands in {INDEX}, but is gone; {again}")
+    return folder / found
+
+
+def _read(path: Path) -> Mesh:
+    try:
+        import trimesh
+    except ImportError:
+        raise InputError(
+            "--meshes: expected the package trimesh, which reads meshes; install it with  "
+            "pip install 'densem[meshes]'"
+        ) from None
+    try:  # triangles of an STL share no vertices, until they are merged
+        found: Any = trimesh.load_mesh(path, process=path.suffix == ".stl")
+        return Mesh(np.asarray(found.vertices, np.float32), np.asarray(found.faces, np.uint32))
+    except Exception as error:
+        raise FormatError(
+            f"{path}: expected a mesh, but it cannot be read ({error}); make it anew"
+        ) from error
