@@ -225,4 +225,4 @@ def test_memory_does_not_grow_with_depth(tmp_path, to):
     for depth in (160, 800):  # 52 and 262 MB
         command = [sys.executable, "-c", MEASURE, to, str(tmp_path / f"{depth}{FILES[to]}"), str(depth)]
         peaks.append(int(subprocess.run(command, capture_output=True, text=True, check=True).stdout))
-    assert peaks[1] - peaks[0] < 40, peaks
+    assert peaks[1] - peaks[0] < 80, peaks  # of the 210 MB that the volume grows by

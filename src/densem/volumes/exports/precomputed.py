@@ -32,13 +32,14 @@ from densem.volumes.slabs import Progress
 from densem.volumes.volume import Nanometres
 
 CHUNK: Triple = (16, 128, 128)
-BLOCK: Triple = (32, 1024, 1024)
-"""Voxels held at a time, in chunks."""
+BLOCK: Triple = (16, 1024, 1024)
+"""Voxels held at a time, in whole chunks."""
+AT_ONCE = 32
+"""Chunks written at a time."""
 IMAGE_TYPES = ("uint8", "uint16", "int16", "float32")
 SEGMENT_TYPES = ("uint32", "uint64")
 PROPERTIES = "segment_properties"
 COLORS = "segment_colors.json"
-CACHE_BYTES = 2**26
 
 
 @dataclass(frozen=True)
@@ -119,7 +120,7 @@ def _scales(source: Source) -> tuple[list[Scale], list[str]]:
 
 def _context() -> dict[str, Any]:
     return {
-        "cache_pool": {"total_bytes_limit": CACHE_BYTES},
+        "cache_pool": {"total_bytes_limit": 0},  # every chunk is written and read once
         "data_copy_concurrency": {"limit": 2},
         "file_io_concurrency": {"limit": 4},
         "file_io_sync": False,
@@ -163,15 +164,18 @@ def _open(folder: Path, number: int) -> Any:
 
 
 def _put(store: Any, box: Box, block: np.ndarray) -> None:
-    """Write a box chunk by chunk, and wait for all: none is on its way any more where one has failed."""
-    futures = []
-    for cell in Grid(box.shape, CHUNK):
-        z, y, x = cell.shift(box.start).slices
-        futures.append(store[x, y, z, 0].write(np.ascontiguousarray(block[cell.slices].transpose(2, 1, 0))))
-    failed = [error for future in futures if (error := future.exception()) is not None]
-    if failed:  # TensorStore has a ValueError for every failure
-        number = errno.ENOSPC if "No space left" in str(failed[0]) else errno.EIO
-        raise OSError(number, os.strerror(number), str(box)) from failed[0]
+    """Write a box, some chunks at a time; where one has failed, none is on its way any more."""
+    cells = list(Grid(box.shape, CHUNK))
+    for first in range(0, len(cells), AT_ONCE):
+        futures = []
+        for cell in cells[first : first + AT_ONCE]:
+            z, y, x = cell.shift(box.start).slices
+            chunk = np.ascontiguousarray(block[cell.slices].transpose(2, 1, 0), store.dtype.numpy_dtype)
+            futures.append(store[x, y, z, 0].write(chunk))
+        failed = [error for future in futures if (error := future.exception()) is not None]
+        if failed:  # TensorStore has a ValueError for every failure
+            number = errno.ENOSPC if "No space left" in str(failed[0]) else errno.EIO
+            raise OSError(number, os.strerror(number), str(box)) from failed[0]
 
 
 def _get(store: Any, box: Box) -> np.ndarray:
@@ -182,7 +186,7 @@ def _get(store: Any, box: Box) -> np.ndarray:
 def _fill(store: Any, source: Source, place: Box, progress: Progress | None) -> None:
     boxes = list(Grid(source.volume.shape, BLOCK))
     for done, box in enumerate(boxes, 1):
-        _put(store, box.shift(place.start), source.volume.read(box).astype(store.dtype.numpy_dtype))
+        _put(store, box.shift(place.start), source.volume.read(box))
         if progress:
             progress(done, len(boxes))
 
