@@ -121,6 +121,7 @@ def test_nothing_is_loaded_from_elsewhere(html: str) -> None:
             value = attributes.get(name) or ""
             assert value == "" or value.startswith(("data:", "#")), (tag, value)
     assert "@import" not in html
+    assert "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'none'\"" in html
     assert re.findall(r"url\((?!#)", html) == []
 
 

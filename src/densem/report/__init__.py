@@ -13,6 +13,7 @@ from densem.report.content import (
     Section,
     Table,
     Tile,
+    View3D,
 )
 from densem.report.curves import Attempt, attempts_of, read_attempts, training_curves
 from densem.report.evaluation import Evaluation, evaluation_report
@@ -41,6 +42,7 @@ __all__ = [
     "Subject",
     "Table",
     "Tile",
+    "View3D",
     "attempts_of",
     "choose_views",
     "class_bars",

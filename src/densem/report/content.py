@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from densem.report.figures import Figure
 from densem.report.panels import Panel
+from densem.report.view3d.scene import Scene
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ class Cell:
         strong: whether it is set in bold: the best of its column, the heading of a group.
         span: columns it takes up.
         note: small print below the text.
+        link: a place on the page that it leads to, such as `#object-12` for an object in the 3D view.
     """
 
     text: str
@@ -53,6 +55,7 @@ class Cell:
     strong: bool = False
     span: int = 1
     note: str = ""
+    link: str = ""
 
 
 @dataclass(frozen=True)
@@ -98,13 +101,21 @@ class Gallery:
 
 
 @dataclass(frozen=True)
+class View3D:
+    """Surfaces that can be turned, with a caption."""
+
+    scene: Scene
+    caption: str
+
+
+@dataclass(frozen=True)
 class Commands:
     """What to type next: pairs of a sentence and a command."""
 
     entries: tuple[tuple[str, str], ...]
 
 
-Block = Paragraph | Notice | Table | Chart | Legend | Gallery | Commands
+Block = Paragraph | Notice | Table | Chart | Legend | Gallery | View3D | Commands
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,14 @@
 """The page: a report's content as one HTML file that needs nothing beside it.
 
-Figures are inside the file, nothing is loaded from elsewhere, no script runs. All text is escaped here and
-only here. Figures and tables are numbered in the order they stand.
+Figures are inside the file, and nothing is loaded from elsewhere: the page forbids it to the browser. No
+script runs but that of the 3D view, where there is one. All text is escaped here and in `view3d`, and only
+there. Figures and tables are numbered in the order they stand.
 """
 
 from __future__ import annotations
 
 import base64
+import hashlib
 import re
 from collections.abc import Callable, Sequence
 from html import escape
@@ -28,9 +30,11 @@ from densem.report.content import (
     Section,
     Table,
     Tile,
+    View3D,
 )
 from densem.report.figures import THEME, Figure
 from densem.report.stylesheet import STYLESHEET
+from densem.report.view3d import markup
 
 _WIDE = 640  # pixels; a wider chart does not share its row
 _LONG = 15  # rows; a longer table may go on to another sheet of paper
@@ -50,14 +54,18 @@ def page(content: ReportContent) -> str:
     printer = _Printer()
     sections = "\n".join(printer.section(s) for s in content.sections)
     title = escape(content.title)
+    solid = any(isinstance(block, View3D) for s in content.sections for block in s.blocks)
+    style, program = (STYLESHEET + markup.style(), markup.script()) if solid else (STYLESHEET, "")
+    script = f"<script>{program}</script>\n" if solid else ""
     return f"""<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="generator" content="densem">
+<meta http-equiv="Content-Security-Policy" content="{_policy(program)}">
 <title>{title}</title>
-<style>{STYLESHEET}</style>
+<style>{style}</style>
 </head>
 <body>
 {_header(content)}
@@ -65,9 +73,16 @@ def page(content: ReportContent) -> str:
 {sections}
 </main>
 <footer><p>{escape(content.footer)}</p></footer>
-</body>
+{script}</body>
 </html>
 """
+
+
+def _policy(program: str) -> str:
+    """What the browser may do: show what is in the page, run this one script, load nothing."""
+    known = base64.b64encode(hashlib.sha256(program.encode()).digest()).decode()
+    script = f"'sha256-{known}'" if program else "'none'"
+    return f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src {script}"
 
 
 def _header(content: ReportContent) -> str:
@@ -105,6 +120,7 @@ class _Printer:
             Table: self._table,
             Chart: self._chart,
             Gallery: self._gallery,
+            View3D: self._view,
         }
 
     def section(self, section: Section) -> str:
@@ -152,6 +168,9 @@ class _Printer:
             f"<figcaption>{caption}</figcaption></figure>"
         )
 
+    def _view(self, view: View3D) -> str:
+        return markup.view_html(view.scene, self._caption(view.caption))
+
     def _caption(self, text: str) -> str:
         return f"<b>Figure {next(self._figures)}.</b> {escape(text)}"
 
@@ -175,6 +194,7 @@ def _css_class(number: bool) -> str:
 
 def _cell(cell: Cell) -> str:
     kind, text = _css_class(cell.number), escape(cell.text)
+    text = f'<a href="{escape(cell.link)}">{text}</a>' if cell.link else text
     span = f' colspan="{cell.span}"' if cell.span > 1 else ""
     said = f"<strong>{text}</strong>" if cell.strong else text
     note = f'<span class="fine">{escape(cell.note)}</span>' if cell.note else ""

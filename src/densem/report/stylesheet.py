@@ -81,6 +81,7 @@ thead th {
   font-size: 13.5px; text-align: left; vertical-align: bottom;
 }
 tbody td { border-bottom: 1px solid var(--rule); padding: 6px 14px 6px 0; white-space: nowrap; }
+td a { color: var(--accent); }
 td .fine {
   display: block; max-width: 46ch; color: var(--muted); font-size: 12.5px; line-height: 1.35;
   white-space: normal;
