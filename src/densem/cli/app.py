@@ -83,6 +83,7 @@ def run(arguments: list[str]) -> int:
         networks,
         object_scoring,
         objects,
+        objects_report,
         quantization,
         results,
         studies,
