@@ -85,6 +85,7 @@ def run(arguments: list[str]) -> int:
         objects,
         objects_report,
         quantization,
+        render,
         results,
         studies,
         viewing,

@@ -195,7 +195,7 @@ def with_scale_bar(rgb: np.ndarray, nm_per_pixel: float) -> np.ndarray:
     height, width = rgb.shape[:2]
     length_nm, label = scale_bar(width * nm_per_pixel)
     length, unit = round(length_nm / nm_per_pixel), max(4, min(height, width) // 60)
-    font = ImageFont.truetype(_font_path(), size=max(10, 3 * unit))
+    font = ImageFont.truetype(font_path(), size=max(10, 3 * unit))
     picture = Image.fromarray(rgb)
     draw = ImageDraw.Draw(picture, "RGBA")
     left, bottom = 2 * unit, height - 2 * unit
@@ -211,7 +211,8 @@ def with_scale_bar(rgb: np.ndarray, nm_per_pixel: float) -> np.ndarray:
 
 
 @lru_cache(maxsize=1)
-def _font_path() -> str:
+def font_path() -> str:
+    """The font of pictures, which comes with matplotlib."""
     return str(Path(mpl.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf")
 
 

@@ -1,0 +1,123 @@
+"""Found: objects as a picture needs them: which there are, where they are, and what lies in what."""
+
+from __future__ import annotations
+
+import csv
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from densem.errors import FormatError, NotFoundError
+from densem.volumes import Volume
+
+_SHOWN = 8
+
+
+@dataclass(frozen=True, eq=False)
+class Item:
+    """An object.
+
+    Attributes:
+        id: of the object.
+        name: of its class.
+        level: of nesting, 0 for the outermost.
+        parent: id of the object it lies in, 0 for none.
+        box_nm: float (2, 3), first and last corner in (z, y, x).
+    """
+
+    id: int
+    name: str
+    level: int
+    parent: int
+    box_nm: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """The objects of one run.
+
+    Attributes:
+        name: of the run.
+        volumes: ids uint32 (Z, Y, X) of each level, outermost first.
+        items: by id.
+    """
+
+    name: str
+    volumes: tuple[Volume, ...]
+    items: dict[int, Item]
+
+    @classmethod
+    def read(cls, name: str, table: Path, volumes: Sequence[Volume]) -> Found:
+        """From the table that `densem objects` writes.
+
+        Raises:
+            FormatError: if the table is not one.
+        """
+        items = {}
+        try:
+            with table.open(newline="") as handle:
+                for row in csv.DictReader(handle):
+                    item = _item(row)
+                    items[item.id] = item
+        except (KeyError, ValueError, TypeError, UnicodeDecodeError) as error:
+            raise FormatError(
+                f"{table}: expected a table of objects, found a row that cannot be understood "
+                f"({type(error).__name__}: {error}); make the objects again with --overwrite"
+            ) from error
+        return cls(name, tuple(volumes), items)
+
+    @cached_property
+    def _held(self) -> dict[int, list[int]]:
+        held = defaultdict(list)
+        for item in self.items.values():
+            held[item.parent].append(item.id)
+        return held
+
+    @property
+    def outermost(self) -> list[int]:
+        """Ids of level 0."""
+        return [item.id for item in self.items.values() if item.level == 0]
+
+    def with_content(self, ids: Iterable[int]) -> list[int]:
+        """These objects and all that lies in them."""
+        found, left = [], list(ids)
+        while left:
+            here = left.pop()
+            found.append(here)
+            left.extend(self._held.get(here, ()))
+        return sorted(set(found))
+
+    def box_nm(self, ids: Iterable[int]) -> np.ndarray:
+        """The box that holds these objects, float (2, 3)."""
+        boxes = np.stack([self.items[i].box_nm for i in ids])
+        return np.stack([boxes[:, 0].min(axis=0), boxes[:, 1].max(axis=0)])
+
+    def check(self, ids: Sequence[int], flag: str, known: Sequence[int] | None = None) -> None:
+        """Refuse ids that are not there.
+
+        Raises:
+            NotFoundError: with the nearest ids and what they are.
+        """
+        there = list(self.items) if known is None else list(known)
+        for wanted in ids:
+            if wanted in there:
+                continue
+            near = sorted(sorted(there, key=lambda i: abs(i - wanted))[:_SHOWN])
+            hint = ", ".join(f"{i} ({self.items[i].name})" for i in near) or "none at all"
+            item = self.items.get(wanted)
+            is_inner = (
+                f" {wanted} is a {item.name} in object {item.parent}; show it with --ids." if item else ""
+            )
+            raise NotFoundError(
+                f"{flag} {wanted}: objects {self.name!r} have no such one.{is_inner} Of the {len(there)} "
+                f"there are, the nearest are {hint}"
+            )
+
+
+def _item(row: dict[str, str]) -> Item:
+    low, high = ([float(row[f"box_{axis}_{end}_nm"]) for axis in "zyx"] for end in ("start", "stop"))
+    return Item(int(row["id"]), row["class"], int(row["level"]), int(row["parent"]), np.array([low, high]))
