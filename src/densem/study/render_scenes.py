@@ -203,7 +203,7 @@ def planes_of(image: Volume, scenes: Sequence[Scene], at: Triple | None = None) 
     for name, here, a, b in zip("zyx", at, low, high, strict=True):
         if not a <= here < b:
             raise InputError(
-                f"--planes-at {' '.join(map(str, at))}: expected a {name} of {a} to {b - 1}, where the "
+                f"--planes-at {' '.join(map(str, at))}: expected {name} from {a} to {b - 1}, where the "
                 f"objects of the picture are, found {here}"
             )
     return render.cuts(view, region.box, triple(a // f for a, f in zip(at, by, strict=True)))

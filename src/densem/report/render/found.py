@@ -110,7 +110,9 @@ class Found:
             hint = ", ".join(f"{i} ({self.items[i].name})" for i in near) or "none at all"
             item = self.items.get(wanted)
             is_inner = (
-                f" {wanted} is a {item.name} in object {item.parent}; show it with --ids." if item else ""
+                f" {wanted} is of class {item.name}, in object {item.parent}; show it with --ids."
+                if item
+                else ""
             )
             raise NotFoundError(
                 f"{flag} {wanted}: objects {self.name!r} have no such one.{is_inner} Of the {len(there)} "

@@ -101,11 +101,11 @@ class Strip:
         Raises:
             ConfigError: if the picture is too small for it.
         """
-        middle = 0.56 * paper.width
+        left, right = _between(paper)
         rows, used = [0], 0.0
         for entry in entries:
             wide = _entry_width(paper, entry)
-            if rows[-1] and used + wide > middle:
+            if rows[-1] and used + wide > right - left:
                 rows, used = [*rows, 0], 0.0
             rows[-1] += 1
             used += wide
@@ -136,35 +136,43 @@ class Strip:
         paper, draw = self.paper, ImageDraw.Draw(canvas)
         unit = paper.unit
         left, bottom = round(1.2 * unit), paper.height - round(1.4 * unit)
-        thick = max(3, round(0.22 * unit))
+        thick, font = max(3, round(0.22 * unit)), paper.font(unit)
+        fits = font.getlength(bar.label) < bar.pixels + 2 * left
         draw.rectangle((left, bottom - thick + 1, left + bar.pixels - 1, bottom), fill=paper.ink)
         draw.text(
-            (left + bar.pixels / 2, bottom - thick - 0.45 * unit), bar.label, font=paper.font(1.05 * unit),
-            fill=paper.ink, anchor="ms" if _text_width(paper, bar.label) < bar.pixels + 2 * left else "ls",
+            (left + bar.pixels / 2 if fits else left, bottom - thick - 0.45 * unit), bar.label, font=font,
+            fill=paper.ink, anchor="ms" if fits else "ls",
         )  # fmt: skip
 
     def _draw_legend(self, canvas: Image.Image) -> None:
         paper, draw = self.paper, ImageDraw.Draw(canvas)
         unit = paper.unit
         top = paper.height - self.height / 2 - 1.7 * unit * len(self.rows) / 2
-        left_over = list(self.entries)
+        left_over, (left, right) = list(self.entries), _between(paper)
         for row, count in enumerate(self.rows):
             entries, left_over = left_over[:count], left_over[count:]
-            x = paper.width / 2 - (sum(_entry_width(paper, e) for e in entries) - 1.4 * unit) / 2
+            wide = sum(_entry_width(paper, e) for e in entries)
+            x = min(max((paper.width - wide) / 2, left), right - wide)
             y = top + (row + 0.5) * 1.7 * unit
             for entry in entries:
                 box = (round(x), round(y - 0.5 * unit), round(x + unit), round(y + 0.5 * unit))
                 draw.rectangle(box, fill=_swatch(entry, paper.background), outline=_edge(entry, paper))
-                draw.text((x + 1.5 * unit, y), entry.label, font=paper.font(), fill=paper.ink, anchor="lm")
+                draw.text((x + 1.5 * unit, y), entry.label, font=_font(paper), fill=paper.ink, anchor="lm")
                 x += _entry_width(paper, entry)
 
 
+def _between(paper: Paper) -> tuple[float, float]:
+    """From where to where the legend may reach, so that it leaves scale bar and axes alone."""
+    return 0.2 * paper.width + 2.4 * paper.unit, paper.width - 6.4 * paper.unit
+
+
 def _entry_width(paper: Paper, entry: Entry) -> float:
-    return _text_width(paper, entry.label) + 2.9 * paper.unit
+    return _font(paper).getlength(entry.label) + 2.7 * paper.unit
 
 
-def _text_width(paper: Paper, text: str) -> float:
-    return paper.font().getlength(text)
+def _font(paper: Paper) -> ImageFont.FreeTypeFont:
+    """Of the legend."""
+    return paper.font(0.9 * paper.unit)
 
 
 def _swatch(entry: Entry, background: Color) -> Color:

@@ -23,7 +23,7 @@ _PEELS = 24
 _APART = (
     1e-3  # translucent bodies are so much larger, in sizes of the scene: what they touch lies within them
 )
-_EDGE = 55.0  # degrees between triangles above which a surface is shaded as having an edge
+_EDGE = 70.0  # degrees between triangles above which a surface is shaded as having an edge
 _DEPTH = 4.0  # distance of the camera in sizes of the scene
 
 
@@ -73,8 +73,11 @@ class Stage:
         if self._clear is not None:
             self._clear["rgba"][:, 3] = np.round(255 * opacity(self._clear["Normals"], towards))
             self._clear.Modified()
-        pixels = np.asarray(self._plotter.screenshot(return_img=True))[..., :3]
-        blocks = pixels.reshape(self._height, _FINER, self._width, _FINER, 3).astype(np.uint16)
+        blocks = (
+            _drawn(self._plotter.render_window)
+            .reshape(self._height, _FINER, self._width, _FINER, 3)
+            .astype(np.uint16)
+        )
         return ((blocks.sum(axis=(1, 3)) + _FINER**2 // 2) // _FINER**2).astype(np.uint8)
 
     def _light(self) -> None:
@@ -153,6 +156,22 @@ def vertex_normals(points: np.ndarray, faces: np.ndarray) -> np.ndarray:
         axis=1,
     )  # fmt: skip
     return sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-12)
+
+
+def _drawn(window: Any) -> np.ndarray:
+    """What a window shows now, uint8 (Y, X, 3); PyVista's screenshot would show the first view for ever."""
+    from vtkmodules.util.numpy_support import vtk_to_numpy
+    from vtkmodules.vtkRenderingCore import vtkWindowToImageFilter
+
+    window.Render()
+    reader = vtkWindowToImageFilter()
+    reader.SetInput(window)
+    reader.ReadFrontBufferOff()
+    reader.ShouldRerenderOff()
+    reader.Update()
+    width, height, _ = reader.GetOutput().GetDimensions()
+    colors = vtk_to_numpy(reader.GetOutput().GetPointData().GetScalars())
+    return np.asarray(colors.reshape(height, width, 3)[::-1])
 
 
 def _peeling() -> Any:
