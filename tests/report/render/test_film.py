@@ -34,6 +34,16 @@ def test_gif(tmp_path):
         assert (film.n_frames, film.size) == (5, (81, 60))
 
 
+def test_gif_keeps_the_colour_of_something_small_before_many_greys(tmp_path):
+    grey = np.random.default_rng(0).integers(0, 256, (200, 300, 1), np.uint8)
+    picture = np.repeat(grey, 3, axis=2)
+    picture[10:20, 10:20], picture[30:40, 10:20] = (1, 171, 254), (245, 0, 203)
+    write_film(tmp_path / "film.gif", iter([picture]), 1, 24)
+    with Image.open(tmp_path / "film.gif") as film:
+        shown = np.asarray(film.convert("RGB")).astype(int)
+    assert np.abs(shown - picture).max() < 25
+
+
 @pytest.mark.parametrize("name", ["film.mp4", "film.gif"])
 def test_nothing_is_left_of_a_film_that_failed(tmp_path, name):
     pytest.importorskip("imageio_ffmpeg")

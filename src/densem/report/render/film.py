@@ -64,7 +64,8 @@ def _even(frame: np.ndarray) -> np.ndarray:
 
 
 def _write_gif(path: Path, frames: Iterator[np.ndarray], per_second: int) -> None:
-    pictures = (Image.fromarray(f).quantize(128, dither=Image.Dither.NONE) for f in frames)
+    how = Image.Quantize.MAXCOVERAGE  # the colours of small organelles survive many greys of the raw image
+    pictures = (Image.fromarray(f).quantize(256, how, dither=Image.Dither.NONE) for f in frames)
     next(pictures).save(
         path, save_all=True, append_images=pictures, duration=round(1000 / per_second), loop=0, optimize=False
     )
