@@ -3,6 +3,7 @@
 import io
 import re
 import shutil
+import time
 from functools import partial
 
 import numpy as np
@@ -145,10 +146,21 @@ def test_the_wheel_zooms_and_the_scale_bar_follows(page):
     pixels(page)
     length, width = part(page, "length").inner_text(), part(page, "bar").bounding_box()["width"]
     before = nanometres(length) / width
-    page.mouse.wheel(0, -400)
-    pixels(page)
-    after = nanometres(part(page, "length").inner_text()) / part(page, "bar").bounding_box()["width"]
+    page.wait_for_timeout(500)  # while the page is being scrolled, the view does not zoom
+    page.mouse.wheel(0, -400)  # is not waited for
+    after = eventually(
+        lambda: nanometres(part(page, "length").inner_text()) / part(page, "bar").bounding_box()["width"],
+        lambda found: found == pytest.approx(before * np.exp(-0.6), rel=0.03),
+    )
     assert after == pytest.approx(before * np.exp(-0.6), rel=0.03)
+
+
+def eventually(look, is_right, seconds=20.0):
+    """What is seen when it is right, or at last."""
+    end = time.monotonic() + seconds
+    while not is_right(found := look()) and time.monotonic() < end:
+        time.sleep(0.05)
+    return found
 
 
 def nanometres(label):
@@ -222,8 +234,9 @@ def test_a_cell_alone(page):
 
 def test_an_id_and_a_link_find_an_object(page):
     part(page, "class-2").uncheck()
-    page.get_by_role("link", name="mitochondrion 7").click()
-    assert part(page, "chosen").inner_text() == "mitochondrion 7: 0.15 µm³, cut by the border"
+    page.get_by_role("link", name="mitochondrion 7").click()  # the page hears of it a little later
+    told = "mitochondrion 7: 0.15 µm³, cut by the border"
+    assert eventually(part(page, "chosen").inner_text, lambda text: text == told) == told
     assert part(page, "class-2").is_checked()
     part(page, "id").fill("12")
     part(page, "id").press("Enter")

@@ -1,7 +1,8 @@
 """Collecting: the surfaces of a study's objects for a page that may take so many megabytes.
 
 1. choose: the outermost objects, then the others and stuff, largest first, at most `MOST`.
-2. simplify: all with one tolerance, at first `FINEST`, doubled until they fit; how far they move is measured.
+2. simplify: all by `FINEST`; while they do not fit, those that take more than their share by twice as much
+   as before; how far they move is measured.
 3. leave out: where even `COARSEST` does not help, those for which no room is left, in the order of 1.
 
 Memory: a box of voxels, and surfaces that are simplified once already.
@@ -129,8 +130,13 @@ def _fitted(made: list[_Made], budget: float, longest: float, limits_nm: Limits)
     share = FINEST
     while (total := sum(map(_bytes, made))) > budget and share < COARSEST:
         share *= 2
-        most = [max(FINEST * longest, OF_RADIUS * m.radius_nm) for m in made]
-        made = [m.simplified(min(share * longest, t), limits_nm) for m, t in zip(made, most, strict=True)]
+        fair = budget / len(made)  # those that take no more need not be coarser for the others
+        made = [
+            m.simplified(min(share * longest, max(FINEST * longest, OF_RADIUS * m.radius_nm)), limits_nm)
+            if _bytes(m) > fair
+            else m
+            for m in made
+        ]
     kept: list[_Made] = []
     total = 0
     for one in made:
