@@ -98,8 +98,9 @@ def test_sigterm_ends_a_command_as_ctrl_c_does(tmp_path, number):
         "p.statuses = wait\nsys.argv = ['densem', 'status', '.']\nfrom densem.cli import main\nmain()"
     )
     process = subprocess.Popen(
-        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),  # also where the tests run under nohup
+    )  # fmt: skip
     assert process.stdout.readline() == "ready\n"
     time.sleep(0.1)
     os.kill(process.pid, number)

@@ -256,8 +256,9 @@ def test_interrupted_the_same_command_goes_on(study, suite_file, tmp_path):
         "--rows", "flat", "--replicates", "2",
     ]  # fmt: skip
     process = subprocess.Popen(
-        words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
+        words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # also where tests run in the background
+    )  # fmt: skip
     place = study.folder / "benchmarks/tiny/runs/flat/s1"
     _wait_for(lambda: (place / "training/checkpoint.pt").exists(), process)
     process.send_signal(signal.SIGINT)
