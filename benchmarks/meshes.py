@@ -80,7 +80,15 @@ def timed(*words: str) -> dict[str, Any]:
     cpu = after.children_user + after.children_system - before.children_user - before.children_system
     seconds = {"clock_s": round(time.perf_counter() - start, 1), "cpu_s": round(cpu, 1)}
     *said, memory = done.stdout.strip().splitlines()
+    said = [line for line in said if not line.startswith(("Objects: ", "Meshes: "))]  # where they lie
     return {"command": " ".join(words), **seconds, "memory_mb": int(memory), "said": said}
+
+
+def commit() -> str:
+    done = subprocess.run(
+        ["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True
+    )
+    return done.stdout.strip()
 
 
 def main() -> None:
@@ -107,7 +115,7 @@ def main() -> None:
         print(row)
     if out:
         facts = {
-            "what": "objects and meshes", "densem": __version__, "side": options.side, "objects": options.objects,
+            "what": "objects and meshes", "densem": __version__, "commit": commit(), "side": options.side, "objects": options.objects,
             "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}", "rows": rows,
         }  # fmt: skip
         out.write_text(json.dumps(facts, indent=1) + "\n")
