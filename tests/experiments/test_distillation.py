@@ -40,6 +40,22 @@ def with_pupil(study, suite_file, monkeypatch):
     return setting, seen
 
 
+def test_a_distilled_row_is_trained_in_as_many_steps_as_its_teachers(study, suite_file, monkeypatch):
+    from densem.experiments import row_plan
+
+    suite_file.write_text(suite_file.read_text() + PUPIL)
+    setting = plan(study, BenchmarkRequest(str(suite_file), max_time="1m"))
+    recipe = row_plan.row_recipe(setting, setting.suite.row("mixed"))
+    found = recipe.model_copy(update={"schedule": recipe.schedule.model_copy(update={"steps": 77})})
+    measured = []
+    monkeypatch.setattr(row_plan, "settle", lambda *w, **o: (measured.append(1), found)[1])
+    pupil = row_plan.recipe_of(setting, setting.suite.row("pupil"))
+    assert pupil.schedule.steps == 77
+    assert (pupil.loss.soft, pupil.loss.temperature) == (0.8, 2.0)
+    assert len(measured) == 1
+    assert row_plan.planned(setting, setting.suite.row("mixed")).schedule.steps == 77
+
+
 def test_a_distilled_row(with_pupil):
     setting, seen = with_pupil
     record = setting.record(setting.run("pupil/s1"))

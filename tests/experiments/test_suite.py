@@ -93,6 +93,12 @@ def test_the_poster_begins_with_the_ten_rows_of_the_study():
             "here: row 'pupil': of: an ensemble is distilled, so expected a row of kind ensemble, found 'twin' of kind network",
         ),
         (
+            lambda t: t["rows"][4].update(
+                slug="pupil", kind="distilled", of="ensemble-deep", recipe=None, overrides=["optimizer.lr=1e-3"]
+            ),
+            "row 'pupil' has overrides without a recipe; name the recipe they change",
+        ),
+        (
             lambda t: t.update(reference="depe"),
             "here: reference: there is no row 'depe'. Did you mean 'deep'?",
         ),

@@ -1,8 +1,9 @@
 """Row plan: how all replicates of a row are trained, decided once, so that they differ in their seed alone.
 
 With a time budget the first run of a row measures: width, patches and number of steps that fit are written
-to `plan.json`, and every replicate, whenever and wherever it runs, is trained by that recipe. Two runs that
-come at the same time wait for each other.
+to `plan.json`, and every replicate, whenever and wherever it runs, is trained by that recipe. A distilled
+network without a recipe or budget of its own is trained in just as many steps as the members of its ensemble.
+Two runs that come at the same time wait for each other.
 """
 
 from __future__ import annotations
@@ -104,6 +105,11 @@ def _source(setting: Setting, row: Row) -> Row:
     return row
 
 
+def _learns_as_its_teachers(row: Row) -> bool:
+    """Whether a distilled network is trained in as many steps as each member of the ensemble."""
+    return row.kind == "distilled" and row.recipe is None and row.budget is None
+
+
 def _asked(setting: Setting, row: Row, material: Material) -> dict[str, Any]:
     budget = setting.suite.budget_of(row)
     return {
@@ -116,6 +122,8 @@ def _asked(setting: Setting, row: Row, material: Material) -> dict[str, Any]:
 
 
 def _decide(setting: Setting, row: Row, material: Material, folder: Path) -> Recipe:
+    if _learns_as_its_teachers(row):
+        return with_softness(recipe_of(setting, _source(setting, row)), row.soft, row.temperature)
     recipe, seconds = row_recipe(setting, row), setting.suite.budget_of(row).seconds
     if seconds is None:
         return recipe.with_filters(recipe.auto.otherwise) if recipe.is_auto else recipe

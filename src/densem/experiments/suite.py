@@ -127,6 +127,8 @@ class Row(_Section):
         for key in sorted(self.model_fields_set):
             if key not in allowed and key not in everywhere and getattr(self, key) is not None:
                 raise ValueError(f"row {self.slug!r} of kind {self.kind} cannot have {key}")
+        if self.overrides and self.recipe is None:
+            raise ValueError(f"row {self.slug!r} has overrides without a recipe; name the recipe they change")
         return self
 
 
