@@ -94,7 +94,11 @@ def test_the_poster_begins_with_the_ten_rows_of_the_study():
         ),
         (
             lambda t: t["rows"][4].update(
-                slug="pupil", kind="distilled", of="ensemble-deep", recipe=None, overrides=["optimizer.lr=1e-3"]
+                slug="pupil",
+                kind="distilled",
+                of="ensemble-deep",
+                recipe=None,
+                overrides=["optimizer.lr=1e-3"],
             ),
             "row 'pupil' has overrides without a recipe; name the recipe they change",
         ),

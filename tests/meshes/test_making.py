@@ -91,7 +91,7 @@ def test_empty_objects(objects, schema):
     with pytest.raises(InputError, match=r"line 2: object 1 \(\w+\) has no voxel, so it has no surface"):
         make_meshes(objects, schema)
     change_row(objects, voxels="many")
-    with pytest.raises(InputError, match="line 2: not a row of densem objects"):
+    with pytest.raises(InputError, match="line 2: damaged or cut off"):
         make_meshes(objects, schema)
     change_row(objects, voxels="5", id="5000")
     with pytest.raises(InputError, match=r"no voxel of it is in the volume, though objects\.csv has 5"):
@@ -112,6 +112,17 @@ def test_existing_meshes_are_kept_until_new_ones_are_finished(objects, schema, m
     made = make_meshes(objects, schema, MeshOptions(classes=("cell",), overwrite=True))
     assert {r["class"] for r in made.rows} == {"cell"}
     assert not list((objects / "meshes").glob("mito*"))
+    assert not list(objects.glob(".meshes*"))
+
+
+def test_killed_while_new_meshes_take_the_place_of_old_ones(objects, schema):
+    """Between the two renamings: the old ones are put back, so they are still refused or replaced."""
+    wanted = MeshOptions(classes=("mitochondrion",))
+    before = contents(make_meshes(objects, schema, wanted).folder)
+    (objects / "meshes").rename(objects / ".meshes.old")
+    with pytest.raises(ExistsError, match="meshes lie there already"):
+        make_meshes(objects, schema, wanted)
+    assert contents(objects / "meshes") == before
     assert not list(objects.glob(".meshes*"))
 
 

@@ -12,7 +12,8 @@ from skimage.measure import euler_number, regionprops
 
 from densem.blocks import EngineChoice
 from densem.errors import ExistsError, InputError, SchemaError
-from densem.objects import ObjectsOptions, Rules, find_objects, read_table
+from densem.object_table import read_table
+from densem.objects import ObjectsOptions, Rules, find_objects
 from densem.objects import finding as module
 from densem.objects.block_components import scratch_layout
 from densem.objects.pieces import Tiling

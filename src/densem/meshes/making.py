@@ -34,6 +34,7 @@ from densem.meshes.simplification import simplified
 from densem.meshes.smoothing import WAVELENGTH, Limits, Smoothing
 from densem.meshes.subjects import Found, Subject
 from densem.meshes.surface import surface_of
+from densem.replacement import put_back, take_place
 from densem.schema import LabelSchema
 from densem.volumes.shared import Shared
 
@@ -115,6 +116,7 @@ def make_meshes(
     options = options or MeshOptions()
     found = Found(folder.resolve(), schema)
     place = found.folder / FOLDER
+    put_back(place)
     if is_finished(place) and not options.overwrite:
         raise ExistsError(f"{place}: meshes lie there already; give --overwrite to replace them")
     check_installed(options.formats)
@@ -131,21 +133,13 @@ def make_meshes(
         rows = work.run(open_now.enter_context(crew))
     shutil.rmtree(target / WORK, ignore_errors=True)
     if target != place:
-        _put_in_place(target, place)
+        take_place(target, place)
     return Meshes(place, rows)
 
 
 def is_finished(folder: Path) -> bool:
     """Whether finished meshes lie in a folder."""
     return (folder / INDEX).exists()
-
-
-def _put_in_place(made: Path, place: Path) -> None:
-    old = place.with_name(f".{FOLDER}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    place.rename(old)
-    made.rename(place)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -11,10 +10,17 @@ from pathlib import Path
 
 import numpy as np
 
-from densem.blocks import Box, triple
-from densem.errors import FormatError, InputError, NotFoundError
+from densem.blocks import Box, Triple, triple
+from densem.errors import InputError, NotFoundError
+from densem.object_table import read_rows
 from densem.schema import LabelSchema
 from densem.volumes import Volume, open_volume
+from densem.volumes.ome_zarr import AXES
+
+_COLUMNS = (
+    "id", "class", "level", "parent", "voxels",
+    *(f"box_{a}_{end}_nm" for end in ("start", "stop") for a in AXES),
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -105,30 +111,18 @@ class Found:
     def _rows(self) -> Iterator[Subject]:
         size, offset = self.volumes[0].voxel_size_nm, self.volumes[0].offset_nm
 
-        def corner(row: dict[str, str], end: str) -> tuple[int, int, int]:
-            found = (float(row[f"box_{a}_{end}_nm"]) for a in "zyx")
-            return triple(round((f - o) / s) for f, o, s in zip(found, offset, size, strict=True))
+        def corner(place_nm: Sequence[float]) -> Triple:
+            return triple(round((p - o) / s) for p, o, s in zip(place_nm, offset, size, strict=True))
 
         path = self.folder / "objects.csv"
-        with path.open(newline="") as handle:
-            for number, row in enumerate(csv.DictReader(handle), start=2):
-                try:
-                    box = Box(corner(row, "start"), corner(row, "stop"))
-                    subject = Subject(
-                        int(row["id"]), row["class"], int(row["level"]), int(row["parent"]),
-                        int(row["voxels"]), box,
-                    )  # fmt: skip
-                except (KeyError, ValueError, TypeError) as error:
-                    raise FormatError(
-                        f"{path}, line {number}: not a row of densem objects ({error!r}); "
-                        "make the objects anew"
-                    ) from None
-                if subject.voxels < 1 or subject.box.size < 1:
-                    raise InputError(
-                        f"{path}, line {number}: object {subject.id} ({subject.kind}) has no voxel, "
-                        "so it has no surface; make the objects anew"
-                    )
-                yield subject
+        for number, (*facts, voxels, z, y, x, z1, y1, x1) in enumerate(read_rows(path, _COLUMNS), start=2):
+            subject = Subject(*facts, voxels, Box(corner((z, y, x)), corner((z1, y1, x1))))
+            if voxels < 1 or subject.box.size < 1:
+                raise InputError(
+                    f"{path}, line {number}: object {subject.id} ({subject.kind}) has no voxel, "
+                    "so it has no surface; make the objects anew"
+                )
+            yield subject
 
     def six(self, level: int) -> np.ndarray:
         """Ids on a level whose voxels are joined by faces alone, int64."""

@@ -1,6 +1,6 @@
 """Objects: from class ids to numbered, measured cells and organelles; knows volumes, no networks.
 
-What finds objects is loaded when it is first used: tables are read without the packages that it needs.
+What finds objects is loaded when it is first used: without the packages it needs, the extra is named.
 """
 
 from __future__ import annotations
@@ -13,20 +13,17 @@ from densem.errors import ConfigError
 if TYPE_CHECKING:
     from densem.objects.finding import Objects, ObjectsOptions, find_objects
     from densem.objects.rules import ClassRule, Rules
-    from densem.objects.table_file import Table, read_table
 
 _HOMES = {
     "ClassRule": "rules",
     "Objects": "finding",
     "ObjectsOptions": "finding",
     "Rules": "rules",
-    "Table": "table_file",
     "find_objects": "finding",
-    "read_table": "table_file",
 }
 _PACKAGES = ("cc3d", "edt", "skimage")
 
-__all__ = ["ClassRule", "Objects", "ObjectsOptions", "Rules", "Table", "find_objects", "read_table"]
+__all__ = ["ClassRule", "Objects", "ObjectsOptions", "Rules", "find_objects"]
 
 
 def __getattr__(name: str) -> Any:

@@ -27,6 +27,7 @@ import zarr
 from densem import __version__
 from densem.blocks import Box, Crew, EngineChoice, Grid, Journal, RunOptions, Triple, triple, verify
 from densem.errors import ConfigError, ExistsError, InputError, SchemaError, ShapeError
+from densem.object_table import Table, write_csv, write_parquet
 from densem.objects.block_components import LabelTask, digest_of, scratch_layout
 from densem.objects.measure import MeasureTask, gather
 from densem.objects.nesting import Level, levels
@@ -47,7 +48,7 @@ from densem.objects.rules import Rules
 from densem.objects.scratch import Scratch
 from densem.objects.seams import Components, Provisional, SeamTask, join_blocks, number_blocks
 from densem.objects.table import Measured, cell_table, object_table
-from densem.objects.table_file import Table, write_csv, write_parquet
+from densem.replacement import put_back, take_place
 from densem.schema import UNLABELLED, LabelSchema
 from densem.volumes import Layout, Volume, ome_zarr, open_volume, pyramid
 from densem.volumes.affinities import Affinities
@@ -143,7 +144,7 @@ def find_objects(
     """
     options = options or ObjectsOptions()
     folder = folder.resolve()
-    _put_back(folder)
+    put_back(folder)
     if is_finished(folder) and not options.overwrite:
         raise ExistsError(f"{folder}: objects lie there already; give another --name or --overwrite")
     if classes.dtype != np.uint8:
@@ -165,20 +166,9 @@ def find_objects(
 
 def _put_in_place(found: Objects, folder: Path) -> Objects:
     """Replace the objects of a folder by new ones that lie beside it."""
-    old = folder.with_name(f".{folder.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    folder.rename(old)
-    found.folder.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)
+    take_place(found.folder, folder)
     volumes = tuple(open_volume(path) for path in sorted(folder.glob("objects-*.zarr")))
     return replace(found, folder=folder, volumes=volumes)
-
-
-def _put_back(folder: Path) -> None:
-    """Undo what a kill between the two renamings of `_put_in_place` has left."""
-    old = folder.with_name(f".{folder.name}.old")
-    if old.exists() and not folder.exists():
-        old.rename(folder)
 
 
 @contextmanager

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from densem.object_table import Table
 from densem.objects.measure import Sums
 from densem.objects.nesting import Level
 from densem.objects.surface import UNIT_NM2
-from densem.objects.table_file import Table
 from densem.volumes.volume import Volume
 
 AXES = ("z", "y", "x")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from densem.errors import InputError, NotFoundError, nearest
+from densem.object_table import read_rows
 from densem.study.prediction import open_prediction
 from densem.study.study import Study
 from densem.volumes import Volume, open_volume
@@ -152,8 +152,7 @@ def _classes_of(table: Path, level: int) -> dict[int, str]:
     """The class of each object of a level; none where there is no table."""
     if not table.exists():
         return {}
-    with table.open(newline="") as file:
-        return {int(r["id"]): r["class"] for r in csv.DictReader(file) if int(r["level"]) == level}
+    return {i: kind for i, kind, at in read_rows(table, ("id", "class", "level")) if at == level}
 
 
 # ---- which part of it ------------------------------------------------------------------------

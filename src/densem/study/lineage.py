@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from densem.errors import DensemError, NotFoundError
-from densem.objects.table_file import read_table
+from densem.object_table import read_table
 from densem.study.study import Study
 from densem.volumes import Volume, open_volume
 

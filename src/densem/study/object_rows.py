@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 from array import array
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from densem.errors import FormatError, NotFoundError
+from densem.object_table import read_rows
 from densem.volumes.ome_zarr import AXES
 
 _NUMBERS = (
@@ -46,31 +45,15 @@ class ObjectRows:
         """From an objects.csv.
 
         Raises:
-            NotFoundError: nothing there.
-            FormatError: a column is missing, or a value is no number.
+            NotFoundError, FormatError: as `read_rows`.
         """
         columns: dict[str, array[float]] = {name: array("d") for name in _NUMBERS}
         kinds: dict[str, int] = {}
         kind: array[int] = array("q")
-        try:
-            with path.open(newline="") as handle:
-                rows = csv.DictReader(handle)
-                missing = [n for n in (*_NUMBERS, "class") if n not in (rows.fieldnames or ())]
-                if missing:
-                    raise FormatError(
-                        f"{path}: expected a column {missing[0]!r}, as densem objects writes it; "
-                        "make the objects anew with --overwrite"
-                    )
-                for row in rows:
-                    for name, column in columns.items():
-                        column.append(float(row[name]))
-                    kind.append(kinds.setdefault(row["class"], len(kinds)))
-        except FileNotFoundError:
-            raise NotFoundError(f"{path}: not there; run  densem objects  again") from None
-        except (TypeError, ValueError) as error:
-            if isinstance(error, FormatError):
-                raise
-            raise FormatError(f"{path}: a row cannot be read ({error}); make the objects anew") from None
+        for name, *numbers in read_rows(path, ("class", *_NUMBERS)):
+            kind.append(kinds.setdefault(name, len(kinds)))
+            for column, number in zip(columns.values(), numbers, strict=True):
+                column.append(number)
         return cls._of({n: np.array(c) for n, c in columns.items()}, np.array(kind, np.int64), tuple(kinds))
 
     @classmethod

@@ -11,7 +11,7 @@ from typing import Any
 
 from densem import __version__
 from densem.errors import ConfigError, DensemError, InputError, NotFoundError, nearest
-from densem.objects.table_file import Table, read_table
+from densem.object_table import Table, read_table
 from densem.report.objects import ObjectsFacts, objects_report
 from densem.report.page import write_page
 from densem.report.view3d.collecting import ViewOptions, collect

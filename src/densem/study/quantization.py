@@ -6,7 +6,6 @@ float32. The form is made in a hidden folder inside the model's, which it leaves
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from densem.errors import AccuracyError, ExistsError, InputError
 from densem.evaluation import contingency, scores
+from densem.replacement import take_place
 from densem.study.manifest import claimed
 from densem.study.study import Study
 from densem.study.training import Labelled, probe_boxes
@@ -114,7 +114,7 @@ def quantize_model(study: Study, request: QuantizeRequest) -> Iterator[str]:
                 "with bf16 or fp32, train longer, or raise --limit"
             )
         form.write(place, model, {**_facts(form.record), "scores": _scores(found, judge, request.limit)})
-        keep(place, folder / "int8")
+        take_place(place, folder / "int8")
     yield (
         f"Kept in {folder / 'int8'}. Next: densem predict {study.folder} --model {request.model} "
         "--volume VOLUME --runtime openvino-int8"
@@ -139,15 +139,6 @@ def compare(model: Model, judge: list[Labelled]) -> Comparison:
         voxels, changed = voxels + box.size, changed + int((found[0] != found[1]).sum())
     before, after = (scores(t) for t in tables)
     return Comparison(_plain(before), _plain(after), voxels, changed)
-
-
-def keep(place: Path, target: Path) -> None:
-    """Put a form in its place, whole; one that is there goes."""
-    old = place.with_name(f"{place.name}.old")
-    if target.exists():
-        os.replace(target, old)
-    os.replace(place, target)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def _learned_from(study: Study, name: str) -> list[Volume]:

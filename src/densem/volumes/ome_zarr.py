@@ -22,6 +22,7 @@ from zarr.codecs import BloscCodec
 
 from densem.blocks import Triple, triple
 from densem.errors import DensemError, ExistsError, FormatError, NotFoundError, ShapeError, VoxelSizeError
+from densem.replacement import take_place
 from densem.volumes.units import unit_in_nm
 from densem.volumes.volume import Nanometres, Volume, check_voxel_size
 
@@ -142,14 +143,9 @@ def describe(
 def finish(path: Path, overwrite: bool = False) -> Volume:
     """Rename a described volume from its temporary name into place and open it."""
     part = temporary(path)
-    replaced = path.with_name(f".{path.name}.old")
-    if path.exists():
-        if not overwrite:
-            raise ExistsError(f"{path}: exists already; give another name or --overwrite to replace it")
-        shutil.rmtree(replaced, ignore_errors=True)
-        os.replace(path, replaced)
-    os.replace(part, path)
-    shutil.rmtree(replaced, ignore_errors=True)
+    if path.exists() and not overwrite:
+        raise ExistsError(f"{path}: exists already; give another name or --overwrite to replace it")
+    take_place(part, path)
     return open_volume(path)
 
 

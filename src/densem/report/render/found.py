@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -11,10 +10,19 @@ from pathlib import Path
 
 import numpy as np
 
-from densem.errors import FormatError, NotFoundError
+from densem.errors import NotFoundError
+from densem.object_table import read_rows
 from densem.volumes import Volume
+from densem.volumes.ome_zarr import AXES
 
 _SHOWN = 8
+_COLUMNS = (
+    "id",
+    "class",
+    "level",
+    "parent",
+    *(f"box_{a}_{end}_nm" for end in ("start", "stop") for a in AXES),
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,19 +63,11 @@ class Found:
         """From the table that `densem objects` writes.
 
         Raises:
-            FormatError: if the table is not one.
+            NotFoundError, FormatError: as `read_rows`.
         """
         items = {}
-        try:
-            with table.open(newline="") as handle:
-                for row in csv.DictReader(handle):
-                    item = _item(row)
-                    items[item.id] = item
-        except (KeyError, ValueError, TypeError, UnicodeDecodeError) as error:
-            raise FormatError(
-                f"{table}: expected a table of objects, found a row that cannot be understood "
-                f"({type(error).__name__}: {error}); make the objects again with --overwrite"
-            ) from error
+        for identity, kind, level, parent, *box in read_rows(table, _COLUMNS):
+            items[identity] = Item(identity, kind, level, parent, np.reshape(box, (2, 3)))
         return cls(name, tuple(volumes), items)
 
     @cached_property
@@ -118,8 +118,3 @@ class Found:
                 f"{flag} {wanted}: objects {self.name!r} have no such one.{is_inner} Of the {len(there)} "
                 f"there are, the nearest are {hint}"
             )
-
-
-def _item(row: dict[str, str]) -> Item:
-    low, high = ([float(row[f"box_{axis}_{end}_nm"]) for axis in "zyx"] for end in ("start", "stop"))
-    return Item(int(row["id"]), row["class"], int(row["level"]), int(row["parent"]), np.array([low, high]))

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from densem.errors import ExistsError, FormatError, NotFoundError, ResourceError
+from densem.replacement import take_place
 
 TRIES, PAUSE_S, TIMES_GONE = 100, 0.05, 4
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -57,12 +57,7 @@ class Staging:
     def commit(self) -> list[Path]:
         """Move everything into place; gives where it is now, the target first."""
         for target, part in self._pending.items():
-            old = target.with_name(f".{target.name}.old")
-            if target.is_dir():  # a file is replaced in one step
-                _remove(old)
-                os.replace(target, old)
-            os.replace(part, target)
-            _remove(old)
+            take_place(part, target)
         return list(self._pending)
 
     def discard(self) -> None:

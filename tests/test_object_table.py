@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from densem.errors import FormatError, NotFoundError
-from densem.objects.table_file import read_table, write_csv, write_parquet
+from densem.object_table import read_rows, read_table, write_csv, write_parquet
 
 TABLE = {
     "id": [1, 7],
@@ -57,6 +57,12 @@ def test_rows_that_are_missing(path):
         read_table(path, 3)
 
 
+def test_rows_one_by_one_and_some_columns(path):
+    assert list(read_rows(path, ("class", "id"))) == [["cell", 1], ["granule, dense", 7]]
+    with pytest.raises(FormatError, match="expected a column 'parent', as densem objects writes it; find"):
+        next(read_rows(path, ("id", "parent")))
+
+
 def test_no_parquet_without_pyarrow(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     assert not write_parquet(TABLE, tmp_path / "objects.parquet")
@@ -67,7 +73,7 @@ WITHOUT = """
 import sys
 sys.modules[{package!r}] = None
 from densem.cli.app import run
-import densem.objects.table_file
+import densem.object_table
 sys.exit(run(["objects", "nowhere", "--prediction", "p"]))
 """
 
