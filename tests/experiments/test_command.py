@@ -51,6 +51,10 @@ def test_one_run(study, suite_file, capsys):
     [
         (["--engine", "slrum"], "--engine slrum: expected local or slurm. Did you mean 'slurm'?"),
         (["--detach"], "--detach leaves Slurm jobs running: give it with --engine slurm"),
+        (
+            ["--workers", "2", "--engine", "slurm"],
+            "--workers is for --engine local; with slurm, slurm.toml says how many at once",
+        ),
         (["--rows", "flta", "--dry-run"], "the suite has no row 'flta'. Did you mean 'flat'?"),
         (["--max-time", "soon"], "--max-time soon: expected a time such as 90s, 10m or 2h"),
     ],

@@ -1,4 +1,4 @@
-"""A recipe of networks that train in a second, and a suite of them."""
+"""A recipe of networks that train in a second, a suite of them, and a run that only notes when it was."""
 
 TINY = """
 description = "tiny"
@@ -52,4 +52,13 @@ recipe = "mixed.toml"
 slug = "flat"
 title = "Flat"
 recipe = "flat.toml"
+"""
+RECORDING = """
+import os, sys, time
+def note(what):
+    with open(sys.argv[1], "a") as file:
+        print(what, sys.argv[2], os.environ.get("OMP_NUM_THREADS", "none"), file=file)
+note("begin")
+time.sleep(0.5)
+note("end")
 """

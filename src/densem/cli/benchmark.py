@@ -38,8 +38,12 @@ def benchmark(
     ] = None,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Do runs that failed again.")] = False,
     engine: Annotated[
-        str, typer.Option(help="Where runs are done: local (one after another here) or slurm (as jobs).")
+        str, typer.Option(help="Where runs are done: local (here) or slurm (as jobs).")
     ] = "local",
+    workers: Annotated[
+        int,
+        typer.Option(min=1, help="Runs at a time, with --engine local; each gets its share of the cores."),
+    ] = 1,
     detach: Annotated[
         bool, typer.Option("--detach", help="With --engine slurm: leave the jobs running and return.")
     ] = False,
@@ -61,6 +65,10 @@ def benchmark(
         raise ConfigError(f"--engine {engine}: expected local or slurm.{nearest(engine, ENGINES)}")
     if detach and engine != "slurm":
         raise InputError("--detach leaves Slurm jobs running: give it with --engine slurm")
+    if workers > 1 and engine != "local":
+        raise InputError(
+            "--workers is for --engine local; with slurm, slurm.toml says how many at once"
+        )
     opened = Study.open(study)
     if run is not None:
         _one(Setting.open(opened, name or Path(suite).stem), run)
@@ -72,7 +80,7 @@ def benchmark(
         return
     with claimed(setting.folder.path, "running this benchmark"):
         setting.write()
-        _all(setting, chosen, retry_failed, engine, detach)
+        _all(setting, chosen, retry_failed, engine, workers, detach)
 
 
 @app.command()
@@ -90,11 +98,15 @@ def suites(
 
 
 def _one(setting: Setting, name: str) -> None:
-    """Do one run, for the process or job that was started for it."""
+    """Do one run, for the process or job that was started for it; `row/plan` decides how a row is trained."""
     from densem.experiments.benchmark import do, outcome
     from densem.experiments.child import follow_parent, has_parent
+    from densem.experiments.row_plan import recipe_of
 
     follow_parent()
+    if name.endswith("/plan"):
+        recipe_of(setting, setting.suite.row(name.removesuffix("/plan")))
+        return
     record = do(setting, setting.run(name))
     if not has_parent():
         typer.echo(f"{record.name}: {outcome(setting, record)}")
@@ -103,11 +115,17 @@ def _one(setting: Setting, name: str) -> None:
 
 
 def _all(
-    setting: Setting, rows: tuple[str, ...] | None, retry_failed: bool, engine: str, detach: bool
+    setting: Setting,
+    rows: tuple[str, ...] | None,
+    retry_failed: bool,
+    engine: str,
+    workers: int,
+    detach: bool,
 ) -> None:
     from densem.experiments.array import refuse_queued, run_on_slurm
     from densem.experiments.benchmark import conclude, pending, run_all
     from densem.experiments.child import do_in_child
+    from densem.experiments.side_by_side import run_side_by_side
 
     def left() -> list[Run]:
         return pending(setting, rows, retry_failed)
@@ -118,7 +136,10 @@ def _all(
             return
     else:
         refuse_queued(setting)
-        run_all(setting, left(), do_in_child, typer.echo)
+        if workers > 1:
+            run_side_by_side(setting, left(), workers, typer.echo)
+        else:
+            run_all(setting, left(), do_in_child, typer.echo)
     show_results(setting.folder)
     typer.echo(f"Records: {setting.folder.path}")
     conclude(setting, setting.runs(rows))

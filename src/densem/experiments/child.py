@@ -11,6 +11,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterable
 from contextlib import suppress
 
 from densem.errors import ResourceError
@@ -30,27 +31,85 @@ def command(setting: Setting, run: str, python: str | None = None) -> list[str]:
     return [*words, "--name", setting.folder.name, "--run", run]
 
 
+class Child:
+    """A run that was started in a process of its own.
+
+    Args:
+        setting: the benchmark.
+        run: to be done.
+        threads: of PyTorch in it; as many as there are cores without it.
+    """
+
+    def __init__(self, setting: Setting, run: Run, threads: int | None = None) -> None:
+        self.run = run
+        self._setting = setting
+        self._before = setting.record(run)
+        self._process = _started(command(setting, run.name), threads)
+
+    def ended(self) -> bool:
+        """Whether it has."""
+        return self._process.poll() is not None
+
+    def record(self) -> RunRecord:
+        """Wait for its end; the record it left, or one that says why it left none.
+
+        Raises:
+            KeyboardInterrupt: when asked to stop, once the child has.
+        """
+        code = _waited(self._process)
+        if code == INTERRUPTED:
+            raise KeyboardInterrupt
+        record = self._setting.record(self.run)
+        if record is not None and record != self._before:
+            return record
+        return fail(self._setting, self.run, _ended(code))
+
+    @staticmethod
+    def stop(children: Iterable[Child]) -> None:
+        """Ask some to end, at the same time, and wait while they write their checkpoints."""
+        processes = [child._process for child in children]
+        for process in processes:
+            _ask_to_end(process)
+        for process in processes:
+            _wait_patiently(process)
+
+
 def do_in_child(setting: Setting, run: Run) -> RunRecord:
     """Do one run in a process of its own, to its record.
 
     Raises:
         KeyboardInterrupt: when asked to stop, once the child has.
     """
-    before = setting.record(run)
-    child = subprocess.Popen(
-        command(setting, run.name), start_new_session=True, env={**os.environ, PARENT: str(os.getpid())}
-    )
-    try:
-        code = child.wait()
-    except BaseException:
-        _stop(child)
-        raise
+    return Child(setting, run).record()
+
+
+def measure_in_child(setting: Setting, row: str) -> bool:
+    """Decide in a process of its own how the replicates of a row are trained; whether that went well.
+
+    Raises:
+        KeyboardInterrupt: when asked to stop, once the child has.
+    """
+    code = _waited(_started(command(setting, f"{row}/plan")))
     if code == INTERRUPTED:
         raise KeyboardInterrupt
-    record = setting.record(run)
-    if record is not None and record != before:
-        return record
-    return fail(setting, run, _ended(code))
+    return code == 0
+
+
+def _started(words: list[str], threads: int | None = None) -> subprocess.Popen[bytes]:
+    given = {} if threads is None else {"OMP_NUM_THREADS": str(threads)}
+    return subprocess.Popen(
+        words, start_new_session=True, env={**os.environ, **given, PARENT: str(os.getpid())}
+    )
+
+
+def _waited(process: subprocess.Popen[bytes]) -> int:
+    """Its exit code; asked to stop meanwhile, it is asked too."""
+    try:
+        return process.wait()
+    except BaseException:
+        _ask_to_end(process)
+        _wait_patiently(process)
+        raise
 
 
 def _ended(code: int) -> str:
@@ -62,15 +121,18 @@ def _ended(code: int) -> str:
     return f"its process ended with exit code {code} and no record"
 
 
-def _stop(child: subprocess.Popen[bytes]) -> None:
-    """Ask a child to end, wait while it writes its checkpoint; a further Ctrl-C ends it at once."""
+def _ask_to_end(process: subprocess.Popen[bytes]) -> None:
     with suppress(ProcessLookupError):
-        child.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGINT)
+
+
+def _wait_patiently(process: subprocess.Popen[bytes]) -> None:
+    """Wait while it writes its checkpoint; a further Ctrl-C ends it at once."""
     try:
-        child.wait(PATIENCE_SECONDS)
+        process.wait(PATIENCE_SECONDS)
     except (KeyboardInterrupt, subprocess.TimeoutExpired):
-        child.kill()
-        child.wait()
+        process.kill()
+        process.wait()
 
 
 def has_parent() -> bool:

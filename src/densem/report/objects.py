@@ -30,7 +30,7 @@ from densem.report.view3d.collecting import Shown
 from densem.schema import LabelSchema
 
 Columns = Mapping[str, Sequence[Any]]
-"""A table by columns, as `densem.objects.table_file.read_table` gives it."""
+"""A table by columns, as `densem.object_table.read_table` gives it."""
 MOST_ROWS = 60
 """Outermost objects in the page's table; the others stand in `cells.csv`."""
 _BARS = "Bars: number of {}, scaled to the tallest of each class."
