@@ -28,9 +28,9 @@ from densem.schema import LabelSchema
 SCHEMA = LabelSchema.from_table(
     {
         "background": {"id": 0, "color": "#000000", "background": True},
-        "cell": {"id": 1, "color": "#0101e0"},
-        "mitochondrion": {"id": 2, "color": "#01abfe", "parent": "cell", "organelle": True},
-        "granule": {"id": 3, "color": "#01fe01", "parent": "cell", "organelle": True},
+        "cell": {"id": 1, "color": "#0101e0", "thing": True},
+        "mitochondrion": {"id": 2, "color": "#01abfe", "parent": "cell", "organelle": True, "thing": True},
+        "granule": {"id": 3, "color": "#01fe01", "parent": "cell", "organelle": True, "thing": True},
     },
     "made-up",
 )

@@ -13,10 +13,12 @@ from densem.blocks import Box
 from densem.cli import app as command_line
 from densem.errors import ConfigError, FormatError, NotFoundError
 from densem.evaluation import Verdict
+from densem.experiments.cell import benchmark_cell
 from densem.experiments.comparisons import compared
 from densem.experiments.cut import benchmark_cut
-from densem.experiments.export import FILES, find, results_of, write_results
+from densem.experiments.export import FILES, find, results_of, text_of, write_results
 from densem.experiments.results import gather
+from densem.report.render import has_opengl
 from densem.report.results import record as json_form
 from densem.study import Study
 from densem.volumes import ome_zarr
@@ -329,3 +331,45 @@ def test_only_the_cut_is_read_of_predictions(shown, monkeypatch):
     monkeypatch.setattr(Volume, "read", spy)
     benchmark_cut(gather(shown), shown)
     assert set(read) == {Box((1, 0, 0), (2, 20, 30))}
+
+
+# ---- the cell --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def with_objects(shown, tmp_path):
+    """The same with objects of the labels of the test volume: one cell that holds two."""
+    from densem.study.objects import ObjectsRequest, find_in_study
+
+    shutil.copytree(shown.path.parent.parent, tmp_path / "study")
+    settings = tuple(
+        f"{name}.{rule}" for name in SCHEMA.names[1:] for rule in ("method=components", "min_volume_nm3=0")
+    )
+    find_in_study(tmp_path / "study", ObjectsRequest(labels="test", overrides=settings))
+    return find(tmp_path / "study")
+
+
+def test_the_cell_is_shown_as_truth_and_as_each_row_has_it(with_objects):
+    pytest.importorskip("pyvista")
+    if not has_opengl():
+        pytest.skip("no OpenGL")
+    table = gather(with_objects)
+    gallery = benchmark_cell(table, with_objects)
+    (row,) = gallery.rows
+    assert row.title == "Volume test, cell 1 with 2 objects in it"
+    assert [p.title for p in row.panels] == ["truth", "Ens. Deep (4)", "Deep", "Twin of Deep"]
+    assert [name for name, _ in gallery.legend.entries][:1] == ["cell"]
+    assert "Without a prediction here: Flat." in gallery.caption
+    truth, ensemble, *_ = (p.pixels for p in row.panels)
+    assert truth.shape == ensemble.shape
+    painted = (truth != 255).any(axis=2).mean()
+    assert 0.05 < painted < 0.9
+    assert (ensemble != 255).any(axis=2).mean() < 0.05  # it has only background: nothing here
+    assert "<h2>One cell</h2>" in text_of(with_objects, table, "html")
+
+
+def test_there_is_no_cell_without_objects_or_opengl(shown, with_objects, monkeypatch):
+    assert benchmark_cell(gather(shown), shown) is None
+    monkeypatch.setattr("densem.report.render.has_opengl", lambda: False)
+    assert benchmark_cell(gather(with_objects), with_objects) is None
+    assert "One cell" not in text_of(with_objects, gather(with_objects), "html")

@@ -66,9 +66,7 @@ def benchmark(
     if detach and engine != "slurm":
         raise InputError("--detach leaves Slurm jobs running: give it with --engine slurm")
     if workers > 1 and engine != "local":
-        raise InputError(
-            "--workers is for --engine local; with slurm, slurm.toml says how many at once"
-        )
+        raise InputError("--workers is for --engine local; with slurm, slurm.toml says how many at once")
     opened = Study.open(study)
     if run is not None:
         _one(Setting.open(opened, name or Path(suite).stem), run)

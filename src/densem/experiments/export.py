@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from densem.errors import ConfigError, NotFoundError, nearest
+from densem.experiments.cell import benchmark_cell
 from densem.experiments.comparisons import compared
 from densem.experiments.cut import benchmark_cut
 from densem.experiments.folder import BENCHMARKS, SUITE, BenchmarkFolder
@@ -71,7 +72,7 @@ def write_results(folder: BenchmarkFolder, table: ResultsTable | None = None) ->
 def text_of(folder: BenchmarkFolder, table: ResultsTable, form: Form) -> str:
     """The table in one form: a whole file as text."""
     if form == "html":
-        return page(results_page(table, benchmark_cut(table, folder)))
+        return page(results_page(table, benchmark_cut(table, folder), benchmark_cell(table, folder)))
     return {"csv": to_csv, "json": to_json, "latex": to_latex}[form](table)
 
 

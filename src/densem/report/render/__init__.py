@@ -7,7 +7,7 @@ from densem.report.render.film import FORMATS, write_film
 from densem.report.render.found import Found, Item
 from densem.report.render.opengl import check_installed, check_opengl, has_opengl
 from densem.report.render.ornaments import Bar, Entry, Paper
-from densem.report.render.picture import Picture, Subject, draw, turn
+from densem.report.render.picture import Picture, Subject, draw, draw_apart, turn
 from densem.report.render.region import Region, grown
 from densem.report.render.scene import Body, CutPlane, Scene
 
@@ -32,6 +32,7 @@ __all__ = [
     "class_bodies",
     "cuts",
     "draw",
+    "draw_apart",
     "grown",
     "has_opengl",
     "legend",

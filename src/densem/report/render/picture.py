@@ -86,6 +86,25 @@ def draw(subject: Subject, paper: Paper) -> Picture:
         return composer.compose(stages, subject.view, frame)
 
 
+def draw_apart(subject: Subject, width: int, height: int) -> tuple[list[np.ndarray], Frame]:
+    """Each scene as a picture of its own, uint8 (height, width, 3), all from one direction at one scale.
+
+    Without title, legend and scale bar; an empty scene says that nothing is there.
+    """
+    frame = Frame.fitting(subject.points, subject.view, width, height)
+    paper = Paper(width, height)
+    pictures = []
+    for scene in subject.scenes:
+        if len(scene.points):
+            with Stage(scene, width, height, paper.background) as stage:
+                pictures.append(stage.draw(subject.view, frame))
+        else:
+            canvas = Image.new("RGB", (width, height), paper.background)
+            draw_note(canvas, paper, "nothing here", (0, 0, width, height))
+            pictures.append(np.asarray(canvas))
+    return pictures, frame
+
+
 def turn(subject: Subject, paper: Paper, count: int) -> Iterator[Picture]:
     """As `draw`, `count` times during one turn around the z axis."""
     composer = _Composer.of(subject, paper)

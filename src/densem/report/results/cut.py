@@ -12,24 +12,12 @@ from dataclasses import dataclass
 from densem.blocks import Box
 from densem.report.content import Gallery, Legend, PanelRow
 from densem.report.panels import Frame, Panel, Subject, label_colors, panels_of
+from densem.report.results.contestant import Contestant
 from densem.schema import UNLABELLED, LabelSchema
 from densem.volumes import Volume
 
 COLUMNS = 4
 """Panels beside each other: twenty rows stay large enough to compare."""
-
-
-@dataclass(frozen=True, eq=False)
-class Contestant:
-    """What a row made of the volume.
-
-    Attributes:
-        title: of the row, and which run, as it stands above the picture.
-        prediction: class ids.
-    """
-
-    title: str
-    prediction: Volume
 
 
 @dataclass(frozen=True, eq=False)

@@ -46,12 +46,15 @@ _GROUPS: tuple[tuple[Group, str, str], ...] = (
 _ACROSS = 6  # columns of a further table, at most
 
 
-def results_page(table: ResultsTable, cut: Gallery | None = None) -> ReportContent:
+def results_page(
+    table: ResultsTable, cut: Gallery | None = None, cell: Gallery | None = None
+) -> ReportContent:
     """The content of the page.
 
     Args:
         table: the results.
         cut: all rows on one cut, from `cut.cut_gallery`; None to leave it out.
+        cell: one cell in 3D as all rows have it, from `cell.cell_gallery`; None to leave it out.
     """
     sections = [
         Section(
@@ -63,6 +66,7 @@ def results_page(table: ResultsTable, cut: Gallery | None = None) -> ReportConte
         *_pareto(table),
         *_classes(table),
         *([Section("One cut", (cut,))] if cut is not None else []),
+        *([Section("One cell", (cell,))] if cell is not None else []),
         *_further(table),
         *_troubles(table),
         Section("Methods", (*(Paragraph(text) for text in methods(table)), *_recipes(table))),
