@@ -203,6 +203,21 @@ def test_replicates_and_budgets(table):
     assert {changed.budget_of(r).steps for r in changed.rows} == {9}
 
 
+def test_fewer_replicates_of_some_rows(table, tmp_path):
+    found = Suite.from_table(table, "here")
+    said = "--replicates 2: row 'ensemble-deep': an ensemble of k = 4 needs as many replicates, but"
+    with pytest.raises(ConfigError, match=said):
+        found.with_replicates(2)
+    with pytest.raises(ConfigError, match=said):
+        found.with_replicates(2, ("ensemble-deep",))
+    changed = found.with_replicates(2, ("deep", "flat"))
+    assert changed.replicates_of(changed.row("deep")) == 2
+    (tmp_path / "suite.toml").write_text(changed.to_toml())
+    assert Suite.read(tmp_path / "suite.toml") == changed
+    with pytest.raises(NotFoundError, match=r"no row 'flta'\. Did you mean 'flat'"):
+        found.with_replicates(2, ("flta",))
+
+
 def test_some_rows_bring_those_they_are_made_of(table):
     pupil = {"slug": "pupil", "title": "Pupil", "kind": "distilled", "of": "ensemble-deep"}
     table["rows"].append(pupil)

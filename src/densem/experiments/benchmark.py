@@ -60,7 +60,7 @@ def asked_suite(request: BenchmarkRequest) -> Suite:
     """The suite with what the command line changes in it."""
     suite = Suite.load(request.suite)
     if request.replicates is not None:
-        suite = suite.with_replicates(request.replicates)
+        suite = suite.with_replicates(request.replicates, request.rows)
     if request.max_time is not None:
         parse_time(request.max_time)
         suite = suite.with_budget(Budget(max_time=request.max_time))

@@ -182,13 +182,20 @@ class Suite(_Section):
     def read(cls, path: Path) -> Suite:
         """Read the suite of a benchmark that was begun; its recipes need not be there any more."""
         try:
-            return cls.from_table(_parsed(path.read_text(), str(path)), str(path))
+            return cls._read(_parsed(path.read_text(), str(path)), str(path))
         except FileNotFoundError:
             raise NotFoundError(f"{path}: no suite file there") from None
 
     @classmethod
     def from_table(cls, table: dict[str, Any], where: str) -> Suite:
         """From the table of a TOML file, recipes unseen; `where` is for messages."""
+        suite = cls._read(table, where)
+        suite._check_sizes(where)
+        return suite
+
+    @classmethod
+    def _read(cls, table: dict[str, Any], where: str) -> Suite:
+        """Without a look at the sizes of ensembles: rows that are not run may have too few replicates."""
         try:
             suite = cls.model_validate(table)
         except ValidationError as error:
@@ -249,15 +256,20 @@ class Suite(_Section):
 
     # ---- changing ----------------------------------------------------------------------------
 
-    def with_replicates(self, number: int) -> Suite:
+    def with_replicates(self, number: int, slugs: tuple[str, ...] | None = None) -> Suite:
         """Every row of networks with that many sessions, whatever it said.
 
+        Args:
+            number: of sessions.
+            slugs: of the rows that are to be run; all without them.
+
         Raises:
-            ConfigError: if an ensemble has more members than that.
+            NotFoundError: for a row that is not there.
+            ConfigError: if an ensemble that is to be run has more members than that.
         """
         rows = [r.model_copy(update={"replicates": None}) if r.kind == "network" else r for r in self.rows]
         changed = self.model_copy(update={"replicates": number, "rows": tuple(rows)})
-        changed._check_sizes(f"--replicates {number}")
+        (changed if slugs is None else changed.only(slugs))._check_sizes(f"--replicates {number}")
         return changed
 
     def with_budget(self, budget: Budget) -> Suite:
@@ -289,7 +301,6 @@ class Suite(_Section):
                 self._check_source(row, "network", where)
             if row.kind == "distilled":
                 self._check_source(row, "ensemble", where)
-        self._check_sizes(where)
         if self.reference is not None and self.reference not in self.slugs:
             raise ConfigError(
                 f"{where}: reference: there is no row {self.reference!r}."
