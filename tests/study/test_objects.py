@@ -16,6 +16,7 @@ from densem.study.lineage import describe_study
 from densem.study.manifest import PredictionEntry, VolumeEntry, locked
 from densem.study.objects import ObjectsRequest, find_in_study
 from densem.study.progress import statuses
+from densem.study.scoring import next_commands
 from densem.volumes import ome_zarr
 
 SIZE = (40.0, 10.0, 10.0)
@@ -53,6 +54,19 @@ def study(tmp_path):
             models=["m"], model_id="x", volume="vol", volume_id=image.id
         )
     return made
+
+
+def test_what_to_type_next(study, capsys):
+    """On the page of an evaluation, and once there are objects."""
+    entry = study.manifest.predictions["first"]
+    commands = [command for _, command in next_commands(study, "first", entry)]
+    assert f"densem objects {study.folder} --prediction first" in commands
+    assert run(["objects", str(study.folder), "--prediction", "first", "--name", "mine"]) == 0
+    see = f"densem report-objects {study.folder} --objects mine"
+    assert f"See them:  {see}   (a page with a 3D view)" in capsys.readouterr().out
+    commands = [command for _, command in next_commands(Study.open(study.folder), "first", entry)]
+    assert see in commands
+    assert not any(c.startswith("densem objects") for c in commands)
 
 
 def test_command_writes_tables_and_is_noted(study, capsys):

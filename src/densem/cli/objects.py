@@ -75,6 +75,10 @@ def objects(
     typer.echo(f"Objects: {found.folder}")
     if not found.parquet:
         typer.echo("No Parquet was written: pip install 'densem[objects]' brings pyarrow.")
+    if found.table["id"]:
+        these = f"{study} --objects {found.folder.name}"
+        typer.echo(f"See them:  densem report-objects {these}   (a page with a 3D view)")
+        typer.echo(f"           densem view {study} --objects {found.folder.name}")
 
 
 @app.command()

@@ -276,7 +276,7 @@ def _facts(
         versions=versions(),
         attempts=_attempts(study, entry.models),
         warnings=_warnings(study, entry, prediction),
-        commands=_next(study, entry),
+        commands=next_commands(study, name, entry),
     )
 
 
@@ -340,7 +340,8 @@ def _is_among(entry: PredictionEntry, trained_on: dict[str, str]) -> bool:
     return entry.volume in trained_on or any(ids.split()[0] == entry.volume_id for ids in trained_on.values())
 
 
-def _next(study: Study, entry: PredictionEntry) -> tuple[tuple[str, str], ...]:
+def next_commands(study: Study, name: str, entry: PredictionEntry) -> tuple[tuple[str, str], ...]:
+    """What to type after a prediction was scored: pairs of a sentence and a command."""
     models = " ".join(f"--model {m}" for m in entry.models)
     if not models:
         return ()
@@ -351,4 +352,14 @@ def _next(study: Study, entry: PredictionEntry) -> tuple[tuple[str, str], ...]:
             f"densem predict {study.folder} {models} --volume {entry.volume} --flips yx",
         ),
         ("Train longer", f"densem train {study.folder} --max-time 2h"),
+        *_next_with_objects(study, name),
     )
+
+
+def _next_with_objects(study: Study, name: str) -> tuple[tuple[str, str], ...]:
+    if not any(c.thing for c in study.schema.classes):
+        return ()
+    made = [o for o, e in study.manifest.objects.items() if (e.source, e.name) == ("prediction", name)]
+    if not made:
+        return (("Count and measure objects", f"densem objects {study.folder} --prediction {name}"),)
+    return (("See its objects in 3D", f"densem report-objects {study.folder} --objects {made[-1]}"),)
