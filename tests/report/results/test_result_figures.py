@@ -17,7 +17,15 @@ from densem.report.figures import STYLE, Figure, canvas
 from densem.report.results.class_scores import class_figure, class_summaries
 from densem.report.results.columns import known
 from densem.report.results.labels import Name, place_names
-from densem.report.results.learning import Trend, budget_words, last_rise, learning_curves, mean_curve, trend
+from densem.report.results.learning import (
+    Trend,
+    _curves,
+    budget_words,
+    last_rise,
+    learning_curves,
+    mean_curve,
+    trend,
+)
 from densem.report.results.pareto import front, pareto_plot
 from densem.report.results.strip import strip_plot
 from densem.report.results.table import Comparison, Run
@@ -60,6 +68,14 @@ def test_a_row_is_rising_if_the_rise_is_worth_it_and_no_chance() -> None:
 def test_runs_that_share_no_moment_have_the_mean_of_their_ends() -> None:
     seconds, scores = mean_curve([[(4.0, 0.25)], [(6.0, 0.75)]])
     assert (seconds.tolist(), scores.tolist()) == ([5.0], [0.5])
+
+
+def test_a_busy_machine_stretches_no_curve() -> None:
+    """Two runs with the same steps, one at half the speed: drawn at the median of their times."""
+    fast, slow = ((10.0, 0.1), (20.0, 0.3)), ((20.0, 0.1), (40.0, 0.3))
+    found = _curves(row("a", runs=(run("a/s1", 0.3, curve=fast), run("a/s2", 0.3, curve=slow))))
+    assert found == [[(15.0, 0.1), (30.0, 0.3)]] * 2
+    assert _curves(row("a", runs=(Run("a/s1", "failed", curve=fast),))) == []
 
 
 def test_the_mean_curve_is_where_all_runs_are() -> None:

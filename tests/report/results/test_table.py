@@ -120,3 +120,16 @@ def test_columns_have_keys_of_their_own_and_say_what_they_are() -> None:
     assert len({c.key for c in COLUMNS}) == len({c.title for c in COLUMNS}) == len(COLUMNS)
     assert all(c.meaning and not c.meaning.endswith(".") for c in COLUMNS)
     assert known("eval/labelled/mioo") is None
+
+
+def test_an_interval_is_shown_within_what_the_quantity_can_be() -> None:
+    share, nm = known("test/labelled/miou"), known("test/labelled/boundary_mean_nm")
+    assert share is not None
+    assert nm is not None
+    assert share.interval(-0.238, 1.027) == "0.000 to 1.000"
+    assert share.interval(0.25, 0.5) == "0.250 to 0.500"
+    assert share.interval(None, None) == ""
+    assert nm.interval(3.0, 40.0) == f"{nm.text(3.0)} to {nm.text(40.0)}"
+    ari = known("test/labelled/ari")
+    assert ari is not None
+    assert ari.interval(-0.1, 0.4) == "-0.100 to 0.400"

@@ -49,6 +49,19 @@ class Column:
         """Whether it says how right a row is, not what it costs."""
         return self.group != "cost"
 
+    @property
+    def is_share(self) -> bool:
+        """Whether it lies between 0 and 1 whatever the row is."""
+        return self.is_score and not self.stored and not self.key.endswith("/ari")
+
+    def interval(self, low: float | None, high: float | None) -> str:
+        """`0.516 to 0.578`, never beyond what the quantity can be; empty where there is none."""
+        if low is None or high is None:
+            return ""
+        if self.is_share:
+            low, high = max(low, 0.0), min(high, 1.0)
+        return f"{self.text(low)} to {self.text(high)}"
+
     def text(self, value: float | None) -> str:
         """The number as it is shown, without its unit; a dash where there is none."""
         if value is None:

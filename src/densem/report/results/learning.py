@@ -110,7 +110,13 @@ def learning_curves(table: ResultsTable) -> Figure | None:
 
 
 def _curves(row: Row) -> list[Curve]:
-    return [run.curve for run in row.runs if run.state == "done" and run.curve]
+    """The curves of the finished runs, as if each had taken the median time of them.
+
+    All took the same steps; one that took longer for them had a busier machine.
+    """
+    curves = [run.curve for run in row.runs if run.state == "done" and run.curve]
+    typical = float(np.median([curve[-1][0] for curve in curves])) if curves else 0.0
+    return [[(s * typical / curve[-1][0], miou) for s, miou in curve] for curve in curves]
 
 
 def _unit(rows: Sequence[Row]) -> tuple[float, str]:

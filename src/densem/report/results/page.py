@@ -207,11 +207,10 @@ def what_is_missing(row: Row) -> str:
 
 def _headline_cells(row: Row, column: Column, best: bool) -> list[Cell]:
     found = row.summary(column)
-    interval = "" if found.low is None else f"{column.text(found.low)} to {column.text(found.high)}"
     return [
         Cell(spread(row, column), number=True, strong=best),
         Cell(column.text(found.best) if found.n > 1 else "", number=True),
-        Cell(interval, number=True),
+        Cell(column.interval(found.low, found.high), number=True),
     ]
 
 
@@ -360,9 +359,9 @@ def _section(title: str, figure: Figure | None, caption: str, *before: Block) ->
 def _learning(table: ResultsTable) -> list[Section]:
     words = budget_words(table)
     caption = (
-        "MIoU on the eval volumes against training time. Thin: each run; thick: their mean; dashed: the "
-        "mean of the reference row. Still rising: by how much another fifth of the time would raise the "
-        "score at the slope of the last fifth."
+        "MIoU on the eval volumes against training time (the median of a row's runs, which take the same "
+        "steps). Thin: each run; thick: their mean; dashed: the mean of the reference row. Still rising: by "
+        "how much another fifth of the time would raise the score at the slope of the last fifth."
     )
     return _section(
         "What the budget allows", learning_curves(table), caption, *([Notice(words)] if words else [])
