@@ -56,6 +56,7 @@ def test_as_many_at_a_time_as_asked_and_each_after_what_it_is_made_of(setting, j
         assert places["end", before] < places["begin", after]
     assert {threads for *_, threads in lines} == {"2"}
     assert said[0].startswith("[1/6] Mixed (mixed/s1)")
+    assert "    flat/s2: heard of flat/s2" in said
     assert any(
         line.startswith("    pair: failed: its process ended with exit code 0 and no") for line in said
     )

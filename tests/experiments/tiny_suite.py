@@ -59,6 +59,7 @@ def note(what):
     with open(sys.argv[1], "a") as file:
         print(what, sys.argv[2], os.environ.get("OMP_NUM_THREADS", "none"), file=file)
 note("begin")
+print("heard of", sys.argv[2], file=sys.stderr, flush=True)
 time.sleep(0.5)
 note("end")
 """

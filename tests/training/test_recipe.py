@@ -27,7 +27,7 @@ def test_packaged_recipes_load_build_and_survive_writing(name, tmp_path):
 def test_the_recipes_of_the_house_are_there():
     assert {
         "default", "demo", "hybrid-2d3d-333", "hybrid-2d3d", "hybrid-2d3d-no-333", "hybrid-2d3d-no-auxiliary",
-        "hybrid-2d3d-no-pyramid", "unet-2d", "unet-anisotropic",
+        "hybrid-2d3d-no-pyramid", "unet-2d", "unet-2d-16", "unet-anisotropic",
     } <= set(names())  # fmt: skip
 
 

@@ -11,11 +11,12 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterable
 from contextlib import suppress
 
 from densem.errors import ResourceError
-from densem.experiments.benchmark import fail
+from densem.experiments.benchmark import Say, fail
 from densem.experiments.record import RunRecord
 from densem.experiments.setting import Run, Setting
 
@@ -38,13 +39,23 @@ class Child:
         setting: the benchmark.
         run: to be done.
         threads: of PyTorch in it; as many as there are cores without it.
+        say: told each line that it prints, with the name of the run; without it, it prints them itself.
     """
 
-    def __init__(self, setting: Setting, run: Run, threads: int | None = None) -> None:
+    def __init__(
+        self, setting: Setting, run: Run, threads: int | None = None, say: Say | None = None
+    ) -> None:
         self.run = run
         self._setting = setting
         self._before = setting.record(run)
-        self._process = _started(command(setting, run.name), threads)
+        self._process = _started(command(setting, run.name), threads, heard=say is not None)
+        if say is not None:
+            threading.Thread(target=self._repeat, args=(say,), daemon=True).start()
+
+    def _repeat(self, say: Say) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            say(f"    {self.run.name}: {line.decode(errors='replace').rstrip()}")
 
     def ended(self) -> bool:
         """Whether it has."""
@@ -95,10 +106,14 @@ def measure_in_child(setting: Setting, row: str) -> bool:
     return code == 0
 
 
-def _started(words: list[str], threads: int | None = None) -> subprocess.Popen[bytes]:
+def _started(words: list[str], threads: int | None = None, heard: bool = False) -> subprocess.Popen[bytes]:
     given = {} if threads is None else {"OMP_NUM_THREADS": str(threads)}
     return subprocess.Popen(
-        words, start_new_session=True, env={**os.environ, **given, PARENT: str(os.getpid())}
+        words,
+        start_new_session=True,
+        env={**os.environ, **given, PARENT: str(os.getpid())},
+        stdout=subprocess.PIPE if heard else None,
+        stderr=subprocess.STDOUT if heard else None,
     )
 
 

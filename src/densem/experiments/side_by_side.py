@@ -49,7 +49,7 @@ def run_side_by_side(setting: Setting, runs: Sequence[Run], workers: int, say: S
                 left.remove(run)
                 started[run.name] = time.monotonic()
                 say(f"[{len(runs) - len(left)}/{len(runs)}] {run.row.title} ({run.name}){text}")
-                going.append(Child(setting, run, threads))
+                going.append(Child(setting, run, threads, say))
             for child in [c for c in going if c.ended()]:
                 record = child.record()
                 going.remove(child)

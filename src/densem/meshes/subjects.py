@@ -115,8 +115,9 @@ class Found:
             return triple(round((p - o) / s) for p, o, s in zip(place_nm, offset, size, strict=True))
 
         path = self.folder / "objects.csv"
-        for number, (*facts, voxels, z, y, x, z1, y1, x1) in enumerate(read_rows(path, _COLUMNS), start=2):
-            subject = Subject(*facts, voxels, Box(corner((z, y, x)), corner((z1, y1, x1))))
+        for number, row in enumerate(read_rows(path, _COLUMNS), start=2):
+            identity, kind, level, parent, voxels, *box = row
+            subject = Subject(identity, kind, level, parent, voxels, Box(corner(box[:3]), corner(box[3:])))
             if voxels < 1 or subject.box.size < 1:
                 raise InputError(
                     f"{path}, line {number}: object {subject.id} ({subject.kind}) has no voxel, "

@@ -37,5 +37,5 @@ def test_ids_that_are_not_there(found):
 def test_a_table_that_is_none(tmp_path):
     path = tmp_path / "objects.csv"
     path.write_text("a,b\n1,2\n")
-    with pytest.raises(FormatError, match=r"expected a table of objects.*KeyError.*--overwrite"):
+    with pytest.raises(FormatError, match=r"expected a table with the columns id, class.*--overwrite"):
         Found.read("run", path, [])
