@@ -4,7 +4,8 @@ import os
 
 import pytest
 
-from densem.replacement import put_back, take_place
+from densem.errors import InputError
+from densem.replacement import nothing_if_refused, put_back, take_place
 
 
 @pytest.fixture
@@ -61,3 +62,22 @@ def test_a_kill_in_the_middle_and_only_then_what_was_made(made, place, tmp_path)
     place.rename(tmp_path / ".place.old")
     take_place(made, place)
     assert names(tmp_path) == ["place", "place/new"]
+
+
+@pytest.mark.parametrize("other", [False, True])
+def test_a_refusal_leaves_nothing_but_what_is_of_others(made, other):
+    (made / "work/blocks").mkdir(parents=True)
+    if other:
+        (made / "notes.txt").write_text("mine")
+    remove = nothing_if_refused(made, "work", lambda folder: (folder / "new").unlink())
+    with pytest.raises(InputError, match="no class"), remove:
+        raise InputError("no class")
+    assert made.exists() == other
+    assert not other or names(made) == ["notes.txt"]
+
+
+def test_what_is_no_refusal_is_kept_for_the_next_attempt(made):
+    (made / "work").mkdir()
+    with pytest.raises(OSError, match="full"), nothing_if_refused(made, "work", lambda folder: 1 / 0):
+        raise OSError("full")
+    assert names(made) == ["new", "work"]

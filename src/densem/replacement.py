@@ -1,10 +1,17 @@
-"""Replacement: what was made anew takes the place of what was there, by renaming; never both are gone."""
+"""Replacement: what was made anew takes the place of what was there, by renaming; never both are gone.
+
+What cannot be made, because its input is refused, leaves nothing behind.
+"""
 
 from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from densem.errors import InputError
 
 
 def take_place(made: Path, place: Path) -> None:
@@ -26,6 +33,25 @@ def put_back(place: Path) -> None:
     old = _aside(place)
     if old.exists() and not place.exists():
         old.rename(place)
+
+
+@contextmanager
+def nothing_if_refused(folder: Path, work: str, remove: Callable[[Path], None]) -> Iterator[None]:
+    """Leave nothing behind of a run whose input is refused: no further attempt can mend it.
+
+    Args:
+        folder: what is made goes there; a folder that holds something else as well stays.
+        work: name of the folder in it for what is only needed on the way.
+        remove: removes from the folder what was made so far.
+    """
+    try:
+        yield
+    except InputError:
+        remove(folder)
+        shutil.rmtree(folder / work, ignore_errors=True)
+        with suppress(OSError):
+            folder.rmdir()
+        raise
 
 
 def _aside(place: Path) -> Path:

@@ -15,7 +15,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -34,7 +34,7 @@ from densem.meshes.simplification import simplified
 from densem.meshes.smoothing import WAVELENGTH, Limits, Smoothing
 from densem.meshes.subjects import Found, Subject
 from densem.meshes.surface import surface_of
-from densem.replacement import put_back, take_place
+from densem.replacement import nothing_if_refused, put_back, take_place
 from densem.schema import LabelSchema
 from densem.volumes.shared import Shared
 
@@ -123,7 +123,7 @@ def make_meshes(
     subjects = found.subjects(options.classes, options.ids)
     target = place.with_name(f".{FOLDER}.new") if is_finished(place) else place
     journal = Journal(target / WORK / "journal")
-    with _cleared(target), ExitStack() as open_now:
+    with nothing_if_refused(target, WORK, _remove), ExitStack() as open_now:
         open_now.enter_context(journal.lock())
         if options.overwrite:
             _remove(target)
@@ -140,19 +140,6 @@ def make_meshes(
 def is_finished(folder: Path) -> bool:
     """Whether finished meshes lie in a folder."""
     return (folder / INDEX).exists()
-
-
-@contextmanager
-def _cleared(folder: Path) -> Iterator[None]:
-    """Leave nothing behind of a run whose input is refused: no further attempt can mend it."""
-    try:
-        yield
-    except InputError:
-        _remove(folder)
-        shutil.rmtree(folder / WORK, ignore_errors=True)
-        with suppress(OSError):  # a folder that holds something else stays
-            folder.rmdir()
-        raise
 
 
 def _remove(folder: Path) -> None:

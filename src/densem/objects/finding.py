@@ -14,8 +14,8 @@ import functools
 import math
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -48,7 +48,7 @@ from densem.objects.rules import Rules
 from densem.objects.scratch import Scratch
 from densem.objects.seams import Components, Provisional, SeamTask, join_blocks, number_blocks
 from densem.objects.table import Measured, cell_table, object_table
-from densem.replacement import put_back, take_place
+from densem.replacement import nothing_if_refused, put_back, take_place
 from densem.schema import UNLABELLED, LabelSchema
 from densem.volumes import Layout, Volume, ome_zarr, open_volume, pyramid
 from densem.volumes.affinities import Affinities
@@ -152,7 +152,7 @@ def find_objects(
     check_affinities(affinities, classes, rules)
     target = folder.with_name(f".{folder.name}.new") if is_finished(folder) else folder
     journal = Journal(target / WORK / "journal")
-    with _cleared(target), ExitStack() as open_now:
+    with nothing_if_refused(target, WORK, _remove), ExitStack() as open_now:
         open_now.enter_context(journal.lock())
         if options.overwrite:
             _remove(target)
@@ -169,19 +169,6 @@ def _put_in_place(found: Objects, folder: Path) -> Objects:
     take_place(found.folder, folder)
     volumes = tuple(open_volume(path) for path in sorted(folder.glob("objects-*.zarr")))
     return replace(found, folder=folder, volumes=volumes)
-
-
-@contextmanager
-def _cleared(folder: Path) -> Iterator[None]:
-    """Leave nothing behind of a run whose input is refused: no further attempt can mend it."""
-    try:
-        yield
-    except InputError:
-        _remove(folder)
-        shutil.rmtree(folder / WORK, ignore_errors=True)
-        with suppress(OSError):  # a folder that holds something else stays
-            folder.rmdir()
-        raise
 
 
 def is_finished(folder: Path) -> bool:
