@@ -1,6 +1,7 @@
-"""A web server on loopback that breaks off, forgets ranges and refuses as it is told."""
+"""What tests of several folders need: a web server that misbehaves as it is told, worker processes, a Slurm."""
 
 import http.server
+import subprocess
 import threading
 
 import pytest
@@ -80,3 +81,35 @@ def web(monkeypatch):
     server.shutdown()
     server.server_close()
     thread.join()
+
+
+@pytest.fixture(scope="module")
+def dask_scheduler(tmp_path_factory):
+    """Address of a Dask scheduler on loopback with two worker processes."""
+    pytest.importorskip("distributed")
+    from distributed import LocalCluster
+
+    with LocalCluster(
+        n_workers=2, threads_per_worker=1, processes=True, host="127.0.0.1", dashboard_address="127.0.0.1:0",
+        memory_limit=0, silence_logs=50, local_directory=str(tmp_path_factory.mktemp("dask")),
+    ) as cluster:  # fmt: skip
+        yield cluster.scheduler_address
+
+
+@pytest.fixture(scope="session")
+def why_no_slurm():
+    """Why no Slurm with nodes on this machine's loopback interface can be used; empty if one can. Asked once."""
+    try:
+        nodes = subprocess.run(["scontrol", "show", "node"], capture_output=True, text=True, timeout=5)
+    except (OSError, subprocess.TimeoutExpired):
+        return "no Slurm here"
+    return "" if "NodeAddr=127.0.0.1" in nodes.stdout else "no Slurm answers on this machine"
+
+
+@pytest.fixture
+def slurm(why_no_slurm):
+    """Settings of a Slurm with nodes on this machine's loopback interface, if one answers."""
+    pytest.importorskip("dask_jobqueue")
+    if why_no_slurm:
+        pytest.skip(why_no_slurm)
+    return 'time = "5:00"\nmemory = "1GB"\ncores = 1\njobs = 2\ninterface = "lo"\n'

@@ -22,18 +22,6 @@ pytest.importorskip("distributed")
 GRID = Grid((5, 9, 14), (2, 4, 5))  # 27 blocks
 
 
-@pytest.fixture(scope="module")
-def scheduler():
-    """Address of a scheduler with two worker processes."""
-    from distributed import LocalCluster
-
-    with LocalCluster(
-        n_workers=2, threads_per_worker=1, processes=True, host="127.0.0.1", dashboard_address="127.0.0.1:0",
-        memory_limit=0, silence_logs=50,
-    ) as cluster:  # fmt: skip
-        yield cluster.scheduler_address
-
-
 @pytest.fixture
 def journal(tmp_path):
     journal = Journal(tmp_path / "journal")
@@ -46,9 +34,9 @@ def work(address, task, journal, options=None, on_progress=None):
         return coordinate(Cluster(client, task, journal), GRID, journal, options, on_progress)
 
 
-def test_every_block_is_noted_by_the_worker_that_did_it(scheduler, journal):
+def test_every_block_is_noted_by_the_worker_that_did_it(dask_scheduler, journal):
     told = []
-    report = work(scheduler, lambda i, box: {"size": box.size}, journal, None, lambda *a: told.append(a))
+    report = work(dask_scheduler, lambda i, box: {"size": box.size}, journal, None, lambda *a: told.append(a))
     assert (report.planned, report.done) == (27, 27)
     records = journal.records()
     assert sum(r["size"] for r in records.values()) == 5 * 9 * 14
@@ -60,29 +48,29 @@ def test_every_block_is_noted_by_the_worker_that_did_it(scheduler, journal):
     assert told[-1] == (630, 630)
 
 
-def test_a_failure_is_tried_again_and_written_into_the_worker_log(scheduler, journal):
+def test_a_failure_is_tried_again_and_written_into_the_worker_log(dask_scheduler, journal):
     def task(index, box):
         if index in (3, 11):
             raise ValueError(f"no luck with {index}")
         return {}
 
     with pytest.raises(IncompleteError, match=r"2 of 27 .* First failure: ValueError: no luck with"):
-        work(scheduler, task, journal, RunOptions(retries=1))
+        work(dask_scheduler, task, journal, RunOptions(retries=1))
     assert len(journal.done()) == 25
     logs = "".join(p.read_text() for p in journal.logs.glob("*.log"))
     assert logs.count("ValueError: no luck with 3") == 2
     assert "block 3 (z 0:2, y 4:8, x 0:5) failed" in logs
 
 
-def test_a_full_disk_of_a_worker_stops_the_run(scheduler, journal):
+def test_a_full_disk_of_a_worker_stops_the_run(dask_scheduler, journal):
     def task(index, box):
         raise OSError(28, "No space left on device")
 
     with pytest.raises(ResourceError, match=r"the disk is full \(block \d+: .*No space left on device"):
-        work(scheduler, task, journal)
+        work(dask_scheduler, task, journal)
 
 
-def test_a_killed_worker_loses_nothing(scheduler, journal, tmp_path):
+def test_a_killed_worker_loses_nothing(dask_scheduler, journal, tmp_path):
     marker = str(tmp_path / "killed")
 
     def task(index, box):
@@ -94,7 +82,7 @@ def test_a_killed_worker_loses_nothing(scheduler, journal, tmp_path):
             os.kill(os.getpid(), signal.SIGKILL)
         return {"size": box.size}
 
-    report = work(scheduler, task, journal)
+    report = work(dask_scheduler, task, journal)
     assert report.done == 27
     assert os.path.exists(marker)
     assert sum(r["size"] for r in journal.records().values()) == 5 * 9 * 14
@@ -147,14 +135,14 @@ def test_a_block_that_kills_every_worker_is_put_aside(journal):
         work(cluster.scheduler_address, task, journal, RunOptions(retries=0, order=[2]))
 
 
-def test_a_run_that_begins_again_does_not_write_into_the_files_of_the_last(scheduler, journal):
-    work(scheduler, lambda i, box: {}, journal, RunOptions(order=range(10)))
+def test_a_run_that_begins_again_does_not_write_into_the_files_of_the_last(dask_scheduler, journal):
+    work(dask_scheduler, lambda i, box: {}, journal, RunOptions(order=range(10)))
     journal.keep(set(range(5)))  # the workers still hold the files that are removed here
-    work(scheduler, lambda i, box: {}, journal)
+    work(dask_scheduler, lambda i, box: {}, journal)
     assert journal.done() == set(range(27))
 
 
-def test_ctrl_c_drops_what_is_handed_out(scheduler, journal):
+def test_ctrl_c_drops_what_is_handed_out(dask_scheduler, journal):
     def slow(index, box):
         import time
 
@@ -166,8 +154,8 @@ def test_ctrl_c_drops_what_is_handed_out(scheduler, journal):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        work(scheduler, slow, journal, on_progress=interrupt)
-    with connect(scheduler) as client:
+        work(dask_scheduler, slow, journal, on_progress=interrupt)
+    with connect(dask_scheduler) as client:
         deadline = time.monotonic() + 10
         while client.run_on_scheduler(lambda dask_scheduler: len(dask_scheduler.tasks)):
             assert time.monotonic() < deadline
@@ -175,7 +163,7 @@ def test_ctrl_c_drops_what_is_handed_out(scheduler, journal):
     assert 0 < len(journal.done()) < 27
 
 
-def test_a_block_that_was_dropped_is_waited_for(scheduler, journal, tmp_path, caplog):
+def test_a_block_that_was_dropped_is_waited_for(dask_scheduler, journal, tmp_path, caplog):
     marker = str(tmp_path / "written")
 
     def slow(index, box):
@@ -187,7 +175,7 @@ def test_a_block_that_was_dropped_is_waited_for(scheduler, journal, tmp_path, ca
         pathlib.Path(marker).touch()
         return {}
 
-    with connect(scheduler) as client:
+    with connect(dask_scheduler) as client:
         assert settle(client, tmp_path, 0)
         folder = str(journal.folder)
         given = client.submit(do_block, slow, folder, "settling", 0, GRID.box(0), pure=False)
@@ -205,10 +193,10 @@ def test_a_block_that_was_dropped_is_waited_for(scheduler, journal, tmp_path, ca
     assert caplog.messages == [f"workers are still doing blocks of {tmp_path} that were dropped 0 s ago"]
 
 
-def test_workers_find_a_journal_whose_folder_is_given_from_here(scheduler, journal, monkeypatch):
+def test_workers_find_a_journal_whose_folder_is_given_from_here(dask_scheduler, journal, monkeypatch):
     monkeypatch.chdir(journal.folder.parent)
     relative = Journal(journal.folder.relative_to(journal.folder.parent))
-    assert work(scheduler, lambda i, box: {}, relative, RunOptions(order=range(4))).done == 4
+    assert work(dask_scheduler, lambda i, box: {}, relative, RunOptions(order=range(4))).done == 4
     assert journal.done() == {0, 1, 2, 3}
 
 
@@ -259,14 +247,14 @@ def _address(file):
     raise AssertionError("no scheduler came up")
 
 
-def test_slots_follow_the_workers(scheduler, journal):
-    with connect(scheduler) as client:
+def test_slots_follow_the_workers(dask_scheduler, journal):
+    with connect(dask_scheduler) as client:
         client.wait_for_workers(2, timeout=30)
         assert Cluster(client, lambda i, b: {}, journal).slots == 2 * threads(client) + 2
 
 
-def test_a_question_to_a_worker(scheduler):
-    with connect(scheduler) as client:
+def test_a_question_to_a_worker(dask_scheduler):
+    with connect(dask_scheduler) as client:
         assert ask(client, divmod, 17, 5) == (3, 2)
 
 

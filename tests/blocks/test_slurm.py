@@ -198,17 +198,6 @@ def test_jobs_that_stay_are_named(fake_slurm, monkeypatch):
 # ---- a real Slurm ----------------------------------------------------------------------------
 
 
-def _slurm_here():
-    try:
-        nodes = subprocess.run(
-            ["scontrol", "show", "node"], capture_output=True, text=True, timeout=5, check=True
-        ).stdout
-    except (OSError, subprocess.SubprocessError):
-        return False
-    return "NodeAddr=127.0.0.1" in nodes
-
-
-needs_slurm = pytest.mark.skipif(not _slurm_here(), reason="no Slurm answers on this machine")
 HERE = {**_parsed(SMALL), "interface": "lo", "jobs": 2}
 
 
@@ -230,7 +219,7 @@ def slow(index, box):
     return {"size": box.size}
 
 
-@needs_slurm
+@pytest.mark.usefixtures("slurm")
 def test_jobs_do_the_blocks_one_is_cancelled_and_all_are_gone(journal):
     pytest.importorskip("dask_jobqueue")
     import cloudpickle
@@ -265,7 +254,7 @@ with slurm_client(SlurmSettings.model_validate({here!r}), Journal(Path({folder!r
 """
 
 
-@needs_slurm
+@pytest.mark.usefixtures("slurm")
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_a_killed_client_leaves_no_jobs(journal, number):
     pytest.importorskip("dask_jobqueue")
@@ -286,7 +275,7 @@ def test_a_killed_client_leaves_no_jobs(journal, number):
     assert _queue(journal) == []
 
 
-@needs_slurm
+@pytest.mark.usefixtures("slurm")
 def test_a_partition_that_is_not_there_is_a_quick_refusal(journal):
     pytest.importorskip("dask_jobqueue")
     settings = SlurmSettings.model_validate({**HERE, "partition": "nowhere"})

@@ -167,19 +167,7 @@ def test_without_settings_or_slurm_it_is_refused(setting, monkeypatch, tmp_path)
 # ---- a real Slurm ------------------------------------------------------------------------------
 
 
-def _slurm_here():
-    try:
-        words = ["scontrol", "show", "node"]
-        nodes = subprocess.run(words, capture_output=True, text=True, timeout=5, check=True).stdout
-    except (OSError, subprocess.SubprocessError):
-        return False
-    return "NodeAddr=127.0.0.1" in nodes
-
-
-needs_slurm = pytest.mark.skipif(not _slurm_here(), reason="no Slurm answers on this machine")
-
-
-@needs_slurm
+@pytest.mark.usefixtures("slurm")
 def test_a_benchmark_on_slurm(study, suite_file):
     (study.folder / "slurm.toml").write_text(SMALL)
     words = [sys.executable, "-m", "densem", "benchmark", str(study.folder), "--suite", str(suite_file)]
@@ -192,7 +180,7 @@ def test_a_benchmark_on_slurm(study, suite_file):
     assert _queue(study) == []
 
 
-@needs_slurm
+@pytest.mark.usefixtures("slurm")
 def test_interrupted_it_leaves_no_job(study, suite_file):
     (study.folder / "slurm.toml").write_text(SMALL)
     suite_file.write_text(suite_file.read_text().replace("steps = 6", "steps = 100000"))

@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 import torch
 import zarr
-from tiny_models import EXACT, chunk_files, make_model, make_volume, with_
+from tiny_models import EXACT, chunk_files, make_model, make_volume, with_, write_volume
 
 from densem.blocks import Box
 from densem.errors import ConfigError, DensemWarning
 from densem.inference import Labeller, PredictOptions, label_volume, predict, predict_box, preflight
 from densem.inference.labeller import place
+from densem.inference.quantization import Calibration, quantize
 from densem.model import AffinityHead, Ensemble, Model
 from densem.networks.widening import last_layer, widen
 from densem.volumes.affinities import Affinities
@@ -176,6 +177,40 @@ def test_openvino_gives_the_same(model):
     volume = make_volume((5, 32, 48), seed=2)
     found = in_memory(model, volume, with_(EXACT, runtime="openvino"))
     np.testing.assert_allclose(found[len(model.schema) :], one_pass(model, volume), atol=1e-3)
+
+
+def test_8_bit_integers_keep_them_nearly(model, tmp_path):
+    pytest.importorskip("openvino")
+    pytest.importorskip("nncf")
+    volume = make_volume((5, 32, 48), seed=2)
+    model.save(tmp_path / "m")
+    (tmp_path / "m/int8").mkdir()
+    quantize(Model.load(tmp_path / "m"), Calibration([volume], patches=4), tmp_path / "m/int8")
+    options = with_(EXACT, runtime="openvino-int8")
+    found, expected = in_memory(Model.load(tmp_path / "m"), volume, options), one_pass(model, volume)
+    off = np.abs(found[len(model.schema) :] - expected)
+    assert expected.std(axis=(1, 2, 3)).min() > 0.03
+    assert 0 < off.mean() < 0.01
+    assert off.max() < 0.1
+
+
+def test_workers_of_dask_write_the_same(model, volume, tmp_path, dask_scheduler):
+    options = with_(EXACT, core=(4, 16, 24), threads=1)
+    here, there = tmp_path / "here", tmp_path / "there"
+    volume = write_volume(volume, tmp_path / "v.zarr")
+    predict(model, volume, here, options)
+    predict(model, volume, there, with_(options, engine="dask", scheduler=dask_scheduler))
+    assert any(name.startswith("affinities") for name in chunk_files(here))
+    assert chunk_files(there) == chunk_files(here)
+
+
+def test_slurm_jobs_write_the_same(model, volume, tmp_path, slurm):
+    (tmp_path / "slurm.toml").write_text(slurm)
+    options = with_(EXACT, core=(4, 16, 24), threads=1)
+    volume = write_volume(volume, tmp_path / "v.zarr")
+    predict(model, volume, tmp_path / "here", options)
+    predict(model, volume, tmp_path / "there", with_(options, engine="slurm", settings=tmp_path))
+    assert chunk_files(tmp_path / "there") == chunk_files(tmp_path / "here")
 
 
 def test_fixed_windows_blend_them():

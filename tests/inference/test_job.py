@@ -40,20 +40,9 @@ def place(tmp_path_factory):
     return folder, volume
 
 
-@pytest.fixture(scope="module")
-def cluster():
-    from distributed import LocalCluster
-
-    with LocalCluster(
-        n_workers=2, threads_per_worker=1, processes=True, host="127.0.0.1", dashboard_address="127.0.0.1:0",
-        memory_limit=0, silence_logs=50,
-    ) as cluster:  # fmt: skip
-        yield cluster
-
-
 @pytest.fixture
-def there(cluster):
-    return with_(OPTIONS, engine="dask", scheduler=cluster.scheduler_address)
+def there(dask_scheduler):
+    return with_(OPTIONS, engine="dask", scheduler=dask_scheduler)
 
 
 def test_the_same_bytes_as_in_one_process(place, there, tmp_path):
@@ -75,13 +64,13 @@ def hashlib_id(folder):
     return open_volume(folder / "classes.zarr").id
 
 
-def test_an_ensemble_at_another_voxel_size(cluster, tmp_path):
+def test_an_ensemble_at_another_voxel_size(dask_scheduler, tmp_path):
     volume = write_volume(make_volume((7, 40, 60), voxel_size_nm=(40.0, 10.0, 16.0)), tmp_path / "v.zarr")
     models = Ensemble([make_model(seed=s, name=f"m{s}") for s in (1, 2)])
     options = with_(EXACT, core=(4, 16, 24), resample=True, flips="y", threads=1)
     predict(models, volume, tmp_path / "here", options)
     predict(models, volume, tmp_path / "there",
-            with_(options, engine="dask", scheduler=cluster.scheduler_address))  # fmt: skip
+            with_(options, engine="dask", scheduler=dask_scheduler))  # fmt: skip
     assert chunk_files(tmp_path / "there") == chunk_files(tmp_path / "here")
 
 
@@ -161,18 +150,8 @@ def test_replacing_a_finished_prediction(place, there, tmp_path):
     assert chunk_files(tmp_path / "p") == chunk_files(place[0] / "here")
 
 
-def test_slurm_jobs_write_the_same_bytes(place, tmp_path):
-    """Where a Slurm with nodes on this machine's loopback interface answers."""
-    pytest.importorskip("dask_jobqueue")
-    try:
-        nodes = subprocess.run(["scontrol", "show", "node"], capture_output=True, text=True, timeout=5)
-    except (OSError, subprocess.TimeoutExpired):
-        pytest.skip("no Slurm here")
-    if "NodeAddr=127.0.0.1" not in nodes.stdout:
-        pytest.skip("no Slurm answers on this machine")
-    (tmp_path / "slurm.toml").write_text(
-        'time = "5:00"\nmemory = "1GB"\ncores = 1\njobs = 2\ninterface = "lo"\n'
-    )
+def test_slurm_jobs_write_the_same_bytes(place, slurm, tmp_path):
+    (tmp_path / "slurm.toml").write_text(slurm)
     report = predict(
         make_model(), place[1], tmp_path / "p", with_(OPTIONS, engine="slurm", settings=tmp_path)
     ).report

@@ -61,18 +61,6 @@ def here(classes, tmp_path_factory):
     return files(found.folder)
 
 
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory):
-    pytest.importorskip("distributed")
-    from distributed import LocalCluster
-
-    with LocalCluster(
-        n_workers=2, threads_per_worker=1, processes=True, host="127.0.0.1", dashboard_address="127.0.0.1:0",
-        memory_limit=0, silence_logs=50, local_directory=str(tmp_path_factory.mktemp("dask")),
-    ) as cluster:  # fmt: skip
-        yield cluster.scheduler_address
-
-
 def once(share, action):
     """A progress that does something when a share of the work is done."""
     did = []
@@ -88,23 +76,23 @@ def once(share, action):
 # ---- Dask ------------------------------------------------------------------------------------
 
 
-def test_dask_workers_write_the_same(classes, here, cluster, tmp_path, monkeypatch):
+def test_dask_workers_write_the_same(classes, here, dask_scheduler, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    find(classes, Path("o"), EngineChoice("dask", scheduler=cluster))
+    find(classes, Path("o"), EngineChoice("dask", scheduler=dask_scheduler))
     assert files(tmp_path / "o") == here
 
 
 @pytest.mark.parametrize("share", [0.05, 0.7])
-def test_a_killed_worker_changes_nothing(classes, here, cluster, tmp_path, share):
+def test_a_killed_worker_changes_nothing(classes, here, dask_scheduler, tmp_path, share):
     from distributed import Client
 
     def kill():
-        with Client(cluster) as client:
+        with Client(dask_scheduler) as client:
             pids = client.run(os.getpid, on_error="ignore")
         os.kill(next(iter(pids.values())), signal.SIGKILL)
 
     progress, did = once(share, kill)
-    find(classes, tmp_path / "o", EngineChoice("dask", scheduler=cluster), progress)
+    find(classes, tmp_path / "o", EngineChoice("dask", scheduler=dask_scheduler), progress)
     assert did
     assert files(tmp_path / "o") == here
 
@@ -211,17 +199,8 @@ def test_a_full_disk_loses_nothing(classes, here, small_disk):
 
 
 @pytest.fixture
-def slurm(tmp_path):
-    """A Slurm with nodes on this machine's loopback interface, if one answers."""
-    pytest.importorskip("dask_jobqueue")
-    try:
-        nodes = subprocess.run(["scontrol", "show", "node"], capture_output=True, text=True, timeout=5)
-    except (OSError, subprocess.TimeoutExpired):
-        pytest.skip("no Slurm here")
-    if "NodeAddr=127.0.0.1" not in nodes.stdout:
-        pytest.skip("no Slurm answers on this machine")
-    settings = 'time = "5:00"\nmemory = "1GB"\ncores = 1\njobs = 2\ninterface = "lo"\n'
-    (tmp_path / "slurm.toml").write_text(settings)
+def on_slurm(slurm, tmp_path):
+    (tmp_path / "slurm.toml").write_text(slurm)
     return EngineChoice("slurm", settings=tmp_path)
 
 
@@ -231,12 +210,12 @@ def jobs_of(folder):
     return asked.stdout.split()
 
 
-def test_slurm_jobs_write_the_same_though_one_is_cancelled(classes, here, slurm, tmp_path):
+def test_slurm_jobs_write_the_same_though_one_is_cancelled(classes, here, on_slurm, tmp_path):
     def cancel():
         subprocess.run(["scancel", "--signal=KILL", *jobs_of(tmp_path / "o")[:1]], check=True)
 
     progress, did = once(0.3, cancel)
-    find(classes, tmp_path / "o", slurm, progress)
+    find(classes, tmp_path / "o", on_slurm, progress)
     assert did
     assert files(tmp_path / "o") == here
     assert jobs_of(tmp_path / "o") == []
@@ -253,7 +232,7 @@ test_engines.find(Path({classes!r}), Path({folder!r}), choice)
 """
 
 
-def test_a_killed_client_of_slurm_goes_on_and_leaves_no_job(classes, here, slurm, tmp_path):
+def test_a_killed_client_of_slurm_goes_on_and_leaves_no_job(classes, here, on_slurm, tmp_path):
     folder = tmp_path / "o"
     code = SLURM.format(
         tests=os.path.dirname(__file__), settings=str(tmp_path), classes=str(classes), folder=str(folder)
@@ -269,7 +248,7 @@ def test_a_killed_client_of_slurm_goes_on_and_leaves_no_job(classes, here, slurm
     client.send_signal(signal.SIGKILL)
     client.wait()
     assert not (folder / "objects.csv").exists()
-    find(classes, folder, slurm)
+    find(classes, folder, on_slurm)
     assert files(folder) == here
     assert jobs_of(folder) == []
     shutil.rmtree(folder)

@@ -44,18 +44,6 @@ EXPECTED_PARTS = ("volumes/v.zarr", "annotations/v/semantic.zarr")
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory):
-    pytest.importorskip("distributed")
-    from distributed import LocalCluster
-
-    with LocalCluster(
-        n_workers=2, threads_per_worker=1, processes=True, host="127.0.0.1", dashboard_address="127.0.0.1:0",
-        memory_limit=0, silence_logs=50, local_directory=str(tmp_path_factory.mktemp("dask")),
-    ) as cluster:  # fmt: skip
-        yield cluster.scheduler_address
-
-
-@pytest.fixture(scope="module")
 def files(tmp_path_factory):
     """An image and labels, compressed page by page."""
     folder, rng = tmp_path_factory.mktemp("files"), np.random.default_rng(0)
@@ -106,13 +94,13 @@ def here(tmp_path_factory, files):
 
 
 @pytest.mark.parametrize("engine", ["threads", "dask"])
-def test_an_import_by_any_engine_is_the_same(here, study, files, cluster, engine, monkeypatch):
+def test_an_import_by_any_engine_is_the_same(here, study, files, dask_scheduler, engine, monkeypatch):
     """The paths are given as a person gives them, from where the command is typed."""
     monkeypatch.chdir(study.folder.parent)
     for name in ("image.tif", "labels.tif"):
         os.link(files / name, name)
     told = ["--image", "image.tif", "--labels", "labels.tif", "--voxel-size", *map(str, SIZE)]
-    more = dask(cluster) if engine == "dask" else ["--workers", "3"]
+    more = dask(dask_scheduler) if engine == "dask" else ["--workers", "3"]
     assert run(["import", "s", "v", *told, *more]) == 0
     for part in EXPECTED_PARTS:
         assert chunk_files(study.folder / part) == chunk_files(here.folder / part)
@@ -126,20 +114,23 @@ def test_an_import_by_any_engine_is_the_same(here, study, files, cluster, engine
     assert hidden(study) == []
 
 
-def test_labels_alone_by_workers(here, study, files, cluster):
+def test_labels_alone_by_workers(here, study, files, dask_scheduler):
     assert bring(study, files, labels=False) == 0
-    assert run(["import", str(study.folder), "v", "--labels", str(files / "labels.tif"), *dask(cluster)]) == 0
+    assert (
+        run(["import", str(study.folder), "v", "--labels", str(files / "labels.tif"), *dask(dask_scheduler)])
+        == 0
+    )
     part = EXPECTED_PARTS[1]
     assert chunk_files(study.folder / part) == chunk_files(here.folder / part)
 
 
-def test_a_mistake_in_the_file_is_told_as_in_one_process(study, files, cluster, tmp_path, capsys):
+def test_a_mistake_in_the_file_is_told_as_in_one_process(study, files, dask_scheduler, tmp_path, capsys):
     labels = tifffile.imread(files / "labels.tif")
     labels[66, 40, 500:503] = 77
     imwrite(tmp_path / "wrong.tif", labels)
     before = chunk_files(study.folder)
     said = []
-    for more in ([], dask(cluster)):
+    for more in ([], dask(dask_scheduler)):
         arguments = ["--image", str(files / "image.tif"), "--labels", str(tmp_path / "wrong.tif")]
         assert (
             run(["import", str(study.folder), "v", *arguments, "--voxel-size", *map(str, SIZE), *more]) == 2
@@ -151,12 +142,16 @@ def test_a_mistake_in_the_file_is_told_as_in_one_process(study, files, cluster, 
     assert hidden(study) == []
 
 
-def test_a_value_that_is_none_is_told_by_the_worker_and_nothing_is_left(study, files, cluster, tmp_path):
+def test_a_value_that_is_none_is_told_by_the_worker_and_nothing_is_left(
+    study, files, dask_scheduler, tmp_path
+):
     values = np.random.default_rng(1).random(SHAPE, np.float32)
     values[40, 3, 7] = np.inf
     imwrite(tmp_path / "wrong.tif", values, metadata=None)
     request = ImportRequest(
-        image=tmp_path / "wrong.tif", voxel_size_nm=SIZE, engine=EngineChoice("dask", scheduler=cluster)
+        image=tmp_path / "wrong.tif",
+        voxel_size_nm=SIZE,
+        engine=EngineChoice("dask", scheduler=dask_scheduler),
     )
     with pytest.raises(InputError, match="found inf at voxel z 40, y 3, x 7"):
         import_volume(study, "v", request, lambda done, total: None)
@@ -164,13 +159,13 @@ def test_a_value_that_is_none_is_told_by_the_worker_and_nothing_is_left(study, f
     assert study.manifest.volumes == {}
 
 
-def test_ctrl_c_leaves_nothing(study, files, cluster):
+def test_ctrl_c_leaves_nothing(study, files, dask_scheduler):
     def interrupt(done, total):
         if done:
             raise KeyboardInterrupt
 
     request = ImportRequest(
-        image=files / "image.tif", voxel_size_nm=SIZE, engine=EngineChoice("dask", scheduler=cluster)
+        image=files / "image.tif", voxel_size_nm=SIZE, engine=EngineChoice("dask", scheduler=dask_scheduler)
     )
     with pytest.raises(KeyboardInterrupt):
         import_volume(study, "v", request, interrupt)
@@ -196,11 +191,11 @@ def test_status_tells_of_an_import_while_it_runs(study, files):
 CLIENT = "import sys\nfrom densem.cli.app import run\nrun(sys.argv[1:])\n"
 
 
-def test_what_a_killed_client_left_is_swept_by_the_next(here, study, files, cluster):
+def test_what_a_killed_client_left_is_swept_by_the_next(here, study, files, dask_scheduler):
     """Killed as soon as there is something on disk; workers may still be at it."""
     arguments = ["import", str(study.folder), "v", "--image", str(files / "image.tif"), "--voxel-size"]
     client = subprocess.Popen(
-        [sys.executable, "-c", CLIENT, *arguments, *map(str, SIZE), *dask(cluster)],
+        [sys.executable, "-c", CLIENT, *arguments, *map(str, SIZE), *dask(dask_scheduler)],
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     home = study.folder / ".import-v"
@@ -213,7 +208,7 @@ def test_what_a_killed_client_left_is_swept_by_the_next(here, study, files, clus
     client.wait()
     assert home.exists()
     assert not (study.folder / "volumes/v.zarr").exists()
-    assert bring(study, files, *dask(cluster)) == 0
+    assert bring(study, files, *dask(dask_scheduler)) == 0
     for part in EXPECTED_PARTS:
         assert chunk_files(study.folder / part) == chunk_files(here.folder / part)
     assert hidden(study) == []
@@ -351,10 +346,10 @@ def evaluate(study, *more):
 
 
 @pytest.mark.usefixtures("small_blocks")
-def test_an_evaluation_by_any_engine_is_the_same(predicted, cluster, monkeypatch):
+def test_an_evaluation_by_any_engine_is_the_same(predicted, dask_scheduler, monkeypatch):
     monkeypatch.chdir(predicted.folder.parent)
     found = []
-    for more in (["--workers", "1"], ["--workers", "3"], dask(cluster)):
+    for more in (["--workers", "1"], ["--workers", "3"], dask(dask_scheduler)):
         assert run(["evaluate", "e", "--prediction", "p", "--boundaries", *more]) == 0
         found.append(written(predicted))
         assert hidden(predicted) == []
@@ -377,10 +372,10 @@ def test_an_evaluation_by_any_engine_is_the_same(predicted, cluster, monkeypatch
 
 
 @pytest.mark.usefixtures("small_blocks")
-def test_an_evaluation_goes_on_with_another_engine(predicted, cluster):
+def test_an_evaluation_goes_on_with_another_engine(predicted, dask_scheduler):
     """Dask is interrupted in the second pass, Dask again in the third; then threads, then all at once."""
     choice, place = (
-        EngineChoice("dask", scheduler=cluster),
+        EngineChoice("dask", scheduler=dask_scheduler),
         predicted.folder / "predictions/p/.evaluation-labelled",
     )
 
@@ -427,8 +422,15 @@ run(sys.argv[1:])
 
 
 @pytest.mark.usefixtures("small_blocks")
-def test_a_killed_evaluation_goes_on(predicted, cluster):
-    arguments = ["evaluate", str(predicted.folder), "--prediction", "p", "--boundaries", *dask(cluster)]
+def test_a_killed_evaluation_goes_on(predicted, dask_scheduler):
+    arguments = [
+        "evaluate",
+        str(predicted.folder),
+        "--prediction",
+        "p",
+        "--boundaries",
+        *dask(dask_scheduler),
+    ]
     client = subprocess.Popen(
         [sys.executable, "-c", EVALUATION, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
@@ -442,14 +444,14 @@ def test_a_killed_evaluation_goes_on(predicted, cluster):
     client.wait()
     known = len(Journal(place / "counts").done())
     assert known >= 5
-    assert evaluate(predicted, *dask(cluster)) == 0
+    assert evaluate(predicted, *dask(dask_scheduler)) == 0
     assert hidden(predicted) == []
     found = written(predicted)
     assert evaluate(predicted, "--workers", "1") == 0
     assert written(predicted) == found
 
 
-def test_what_is_refused_leaves_nothing(predicted, cluster, tmp_path, monkeypatch):
+def test_what_is_refused_leaves_nothing(predicted, dask_scheduler, tmp_path, monkeypatch):
     def by(*choice, **more):
         evaluate_prediction(predicted.folder, "p", "labelled", lambda *a: None, EngineChoice(*choice, **more))
 
@@ -464,7 +466,7 @@ def test_what_is_refused_leaves_nothing(predicted, cluster, tmp_path, monkeypatc
     array = zarr.open_group(predicted.folder / "predictions/p/classes.zarr", mode="r+")["s0"]
     array[3, 3, 3:5] = 99
     said = []
-    for choice in ({"workers": 2}, {"engine": "dask", "scheduler": cluster}):
+    for choice in ({"workers": 2}, {"engine": "dask", "scheduler": dask_scheduler}):
         with pytest.raises(
             SchemaError, match=r"prediction classes: ids outside the schema: 99 \(2 vo"
         ) as caught:
@@ -474,10 +476,10 @@ def test_what_is_refused_leaves_nothing(predicted, cluster, tmp_path, monkeypatc
     assert said[0] == said[1]
 
 
-def test_a_block_that_fails_is_named_and_the_rest_is_kept(predicted, cluster):
+def test_a_block_that_fails_is_named_and_the_rest_is_kept(predicted, dask_scheduler):
     damaged = predicted.folder / "predictions/p/classes.zarr/s0/c/0/0/1"
     damaged.write_bytes(damaged.read_bytes()[:-50])
-    choice = EngineChoice("dask", scheduler=cluster)
+    choice = EngineChoice("dask", scheduler=dask_scheduler)
     with pytest.raises(
         IncompleteError, match=r"1 of 6 blocks are missing after 3 attempts each: block 1 "
     ) as caught:
@@ -498,26 +500,13 @@ def test_two_evaluations_of_one_prediction_do_not_meet(predicted, engine):
 # ---- Slurm -----------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def slurm():
-    """Settings of a Slurm with nodes on this machine's loopback interface, if one answers."""
-    pytest.importorskip("dask_jobqueue")
-    try:
-        nodes = subprocess.run(["scontrol", "show", "node"], capture_output=True, text=True, timeout=5)
-    except (OSError, subprocess.TimeoutExpired):
-        pytest.skip("no Slurm here")
-    if "NodeAddr=127.0.0.1" not in nodes.stdout:
-        pytest.skip("no Slurm answers on this machine")
-    return 'time = "5:00"\nmemory = "1GB"\ncores = 1\njobs = 2\ninterface = "lo"\ngpus = 1\n'
-
-
 def no_jobs_of(home):
     queue = subprocess.run(["squeue", "-h", "-o", "%j"], capture_output=True, text=True)
     return Jobs(Journal(home.resolve())).name not in queue.stdout.split()
 
 
 def test_slurm_jobs_write_the_same(here, study, files, slurm):
-    (study.folder / "slurm.toml").write_text(slurm)
+    (study.folder / "slurm.toml").write_text(slurm + "gpus = 1\n")
     assert bring(study, files, "--engine", "slurm") == 0
     for part in EXPECTED_PARTS:
         assert chunk_files(study.folder / part) == chunk_files(here.folder / part)
@@ -528,7 +517,7 @@ def test_slurm_jobs_write_the_same(here, study, files, slurm):
 @pytest.mark.usefixtures("small_blocks")
 def test_slurm_jobs_count_the_same_after_a_kill(predicted, slurm):
     """The killed client leaves its jobs; the next one cancels them, goes on, and leaves none."""
-    (predicted.folder / "slurm.toml").write_text(slurm)
+    (predicted.folder / "slurm.toml").write_text(slurm + "gpus = 1\n")
     assert evaluate(predicted, "--workers", "1") == 0
     expected = written(predicted)
     arguments = ["evaluate", str(predicted.folder), "--prediction", "p", "--boundaries", "--engine", "slurm"]
