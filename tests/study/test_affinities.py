@@ -5,6 +5,7 @@ import tomllib
 import numpy as np
 import pytest
 import tifffile
+import tomli_w
 import torch
 
 from densem.cli.app import run
@@ -13,7 +14,7 @@ from densem.model import Model
 from densem.objects import ClassRule
 from densem.study import Study, object_tuning
 from densem.study.manifest import locked
-from densem.study.object_tuning import tune_objects, tuned_settings
+from densem.study.object_tuning import tune_objects, tuned_file, tuned_settings
 from densem.study.objects import merged
 from densem.study.training import hold_out, labelled
 from densem.volumes import open_volume
@@ -141,9 +142,10 @@ def test_settings_are_chosen_on_the_eval_volume_and_used_from_then_on(predicted,
     tuned = tune_objects(predicted.folder, "p")
     chosen = tuned.settings["ball"]
     assert tuned.scores["ball"] > 0.9
-    assert tuned.tried["ball"] == 4 * 4
-    record = tomllib.loads(tuned.file.read_text())
-    assert (record["volume"], record["metric"]) == ("eval", "pq")
+    assert tuned.tried["ball"] == 4 * 6
+    record = tomllib.loads(tuned.file.read_text())["ball"]
+    assert (record["volume"], record["metric"], record["settings"]) == ("eval", "pq", chosen)
+    assert record["score"] == tuned.scores["ball"]
     best = max(row["pq"] for row in record["tried"])
     assert best == pytest.approx(tuned.scores["ball"], abs=1e-4)
     components = [row["pq"] for row in record["tried"] if row["method"] == "components"]
@@ -165,6 +167,37 @@ def test_settings_are_chosen_on_the_eval_volume_and_used_from_then_on(predicted,
     assert "tuned" not in facts
     are = tune_objects(predicted.folder, "p", "are")
     assert are.scores["ball"] < 0.05
+    tuned.file.unlink()
+
+
+def test_chosen_by_a_file_beside_what_was_chosen_for_other_classes(predicted, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(object_tuning, "H_STEPS", ())
+    monkeypatch.setattr(object_tuning, "BIASES", (0.35,))
+    file = tuned_file(predicted, predicted.manifest.models["m"].id)
+    file.parent.mkdir(exist_ok=True)
+    earlier = {"box": {"metric": "pq", "settings": {"method": "components"}}}
+    file.write_text(tomli_w.dumps(earlier))
+    asked = ["tune-objects", str(predicted.folder), "--prediction", "p", "--truth"]
+    truth = predicted.objects("eval").read()
+    tifffile.imwrite(tmp_path / "shifted.tif", truth[1:])
+    tifffile.imwrite(tmp_path / "beside.tif", (truth == 0).astype(np.uint16))
+    for name, said in (
+        ("shifted.tif", "shape"),
+        ("beside.tif", "cover no thing class (ball) of volume 'eval' for the most part"),
+        ("nowhere.tif", "nowhere.tif"),
+    ):
+        assert run([*asked, str(tmp_path / name)]) != 0
+        assert said in " ".join(capsys.readouterr().err.split())
+        assert tomllib.loads(file.read_text()) == earlier
+    tifffile.imwrite(tmp_path / "right.tif", np.where(np.isin(truth, (1, 2)), truth, 0))  # most of the rest
+    assert run([*asked, str(tmp_path / "right.tif")]) != 0  # is in no object now
+    tifffile.imwrite(tmp_path / "right.tif", truth * 3)
+    assert run([*asked, str(tmp_path / "right.tif")]) == 0
+    found = tomllib.loads(file.read_text())
+    assert found["box"] == earlier["box"]
+    assert found["ball"]["score"] == pytest.approx(tune_objects(predicted.folder, "p").scores["ball"])
+    assert set(tuned_settings(predicted, predicted.manifest.models["m"].id)) == {"ball", "box"}
+    file.unlink()
 
 
 def test_what_was_asked_for_goes_before_what_was_chosen():
@@ -203,9 +236,10 @@ def test_settings_are_never_chosen_on_what_was_learnt_or_is_judged(predicted, ca
 
 def test_damaged_choices_are_refused(study):
     (study.folder / "tuned").mkdir(exist_ok=True)
-    (study.folder / "tuned/x.toml").write_text("settings = ")
-    with pytest.raises(ConfigError, match=r"x.toml: damaged .* remove it, or tune again"):
-        tuned_settings(study, "x")
+    for text in ("settings = ", 'metric = "pq"', "[ball]", "[ball]\nsettings = 3"):
+        (study.folder / "tuned/x.toml").write_text(text)
+        with pytest.raises(ConfigError, match=r"x.toml: damaged .* remove it, and tune again"):
+            tuned_settings(study, "x")
 
 
 def test_left_out_on_request_and_then_mutex_is_refused(predicted, capsys):

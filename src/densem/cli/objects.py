@@ -87,6 +87,10 @@ def tune_objects(
     prediction: Annotated[
         str, typer.Option(help="A prediction of an eval volume with instances.", show_default=False)
     ],
+    truth: Annotated[
+        Path | None,
+        typer.Option(help="A file of true object ids, such as organelles, instead of the instances."),
+    ] = None,
     metric: Annotated[
         str, typer.Option(help="What is best: pq (panoptic quality of a class) or are (adapted Rand error).")
     ] = "pq",
@@ -99,7 +103,7 @@ def tune_objects(
     if metric not in ("pq", "are"):
         raise ConfigError(f"--metric {metric}: expected pq or are")
     with bar("Tuning") as progress:
-        found = tune(study, prediction, "are" if metric == "are" else "pq", workers, progress)
+        found = tune(study, prediction, "are" if metric == "are" else "pq", workers, progress, truth)
     for name, settings in found.settings.items():
         told = ", ".join(f"{k} = {v}" for k, v in settings.items())
         typer.echo(f"{name:<24} {metric} {found.scores[name]:.3f} of {found.tried[name]} tried: {told}")

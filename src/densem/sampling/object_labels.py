@@ -47,9 +47,6 @@ def annotated_things(
     Args:
         volumes: name, class ids and, where there are any, object ids of each volume.
         schema: the classes.
-
-    Raises:
-        InputError: if no volume has objects, or those there are of no thing class.
     """
     inside, total = np.zeros(256, np.int64), np.zeros(256, np.int64)
     for _, classes, objects in volumes:
@@ -59,25 +56,41 @@ def annotated_things(
             ids = classes.read(box)
             total += np.bincount(ids.reshape(-1), minlength=256)
             inside += np.bincount(ids[objects.read(box) > 0], minlength=256)
+    found = []
+    for entry in schema.classes:
+        members = list(schema.descendant_ids(entry.name))
+        if entry.thing and inside[members].sum() > MOST * total[members].sum():
+            found.append(entry.name)
+    return tuple(n for n in found if not any(n != o and _within(n, o, schema) for o in found))
+
+
+def things_to_learn(
+    volumes: Sequence[tuple[str, Volume, Volume | None]], schema: LabelSchema
+) -> tuple[str, ...]:
+    """The `annotated_things` that affinities are learnt of.
+
+    Raises:
+        InputError: if no volume has objects, or those there are of no thing class.
+    """
     names = ", ".join(name for name, _, _ in volumes)
     if all(objects is None for _, _, objects in volumes):
         raise InputError(
             f"affinities.share: affinities are learnt from annotated objects, and {names} has none; add them "
             "with  densem import STUDY VOLUME --instances FILE , or leave affinities.share at 0"
         )
-    found = []
-    for entry in schema.classes:
-        members = list(schema.descendant_ids(entry.name))
-        if entry.thing and inside[members].sum() > MOST * total[members].sum():
-            found.append(entry.name)
-    outermost = [n for n in found if not any(n != o and _within(n, o, schema) for o in found)]
-    if not outermost:
-        things = ", ".join(c.name for c in schema.classes if c.thing) or "none"
+    found = annotated_things(volumes, schema)
+    if not found:
         raise InputError(
             f"affinities.share: the annotated objects of {names} cover no thing class of the schema "
-            f"({things}) for the most part; look at both with  densem info , or leave affinities.share at 0"
+            f"({thing_names(schema)}) for the most part; look at both with  densem info , or leave "
+            "affinities.share at 0"
         )
-    return tuple(outermost)
+    return found
+
+
+def thing_names(schema: LabelSchema) -> str:
+    """The thing classes, for a message."""
+    return ", ".join(c.name for c in schema.classes if c.thing) or "none"
 
 
 def _within(name: str, other: str, schema: LabelSchema) -> bool:

@@ -26,7 +26,7 @@ from densem.sampling.augmentation import NONE, Augmentation
 from densem.sampling.error_weights import ErrorWeights, class_weights, write_boundary_weights
 from densem.sampling.label_index import LabelIndex
 from densem.sampling.normalization import normalize
-from densem.sampling.object_labels import annotated_things, local_ids
+from densem.sampling.object_labels import local_ids, things_to_learn
 from densem.sampling.soft_targets import SoftTargets
 from densem.schema import UNLABELLED, LabelSchema
 from densem.volumes import Intensity, Volume
@@ -198,7 +198,7 @@ class TrainingSet:
                 objects are asked for and not annotated.
         """
         things = (
-            annotated_things([(v.name, v.labels, v.objects) for v in volumes], schema) if objects else None
+            things_to_learn([(v.name, v.labels, v.objects) for v in volumes], schema) if objects else None
         )
         if not objects:
             volumes = [replace(v, objects=None) for v in volumes]

@@ -81,7 +81,7 @@ def evaluate_objects(
     own = _found(study, request)
     volume, classes = _origin(study, request, own)
     labels, truth = study.labels(volume), _truth(study, volume, request)
-    found = own or _opened(_input(request), truth)
+    found = own or open_objects(_input(request), truth)
     volumes = ObjectVolumes(truth, found, labels, classes, request.ignored_id)
     known = None if labels is None and classes is None else study.schema
     scores = object_scores(volumes, known, request.inner, workers=workers, progress=progress)
@@ -176,7 +176,7 @@ def _sources(study: Study) -> Iterator[tuple[str, Volume]]:
 
 def _truth(study: Study, volume: str, request: ObjectRequest) -> Volume:
     if request.truth is not None:
-        return _opened(request.truth, study.image(volume))
+        return open_objects(request.truth, study.image(volume))
     truth = study.objects(volume)
     if truth is None:
         raise InputError(
@@ -186,7 +186,7 @@ def _truth(study: Study, volume: str, request: ObjectRequest) -> Volume:
     return truth
 
 
-def _opened(path: Path, like: Volume) -> Volume:
+def open_objects(path: Path, like: Volume) -> Volume:
     """A file of object ids; without a voxel size of its own it has that of the volume it is compared with."""
     stack = open_stack(path)
     return replace(stack, voxel_size_nm=stack.voxel_size_nm or like.voxel_size_nm).volume()

@@ -2,7 +2,8 @@
 
     tuned/<id of the models>.toml    what was chosen, on what, by which score, and all that was tried
 
-1. the classes are those whose objects were annotated in the volume
+1. the classes are those whose objects were annotated in the volume, or stand in a file; what was chosen for
+   others before stays, so that cells and organelles can be tuned one after the other
 2. for each class: components; watershed with several h; the affinities with several biases, where there are
    some; each with several smallest volumes. Of equal scores the first in this order is taken
 3. `densem objects` takes what was chosen for every prediction of the same models, before what is asked for
@@ -29,6 +30,7 @@ from densem.errors import ConfigError, InputError, NotFoundError
 from densem.evaluation import ObjectVolumes, Overlaps, overlaps, panoptic, partition_scores
 from densem.evaluation.overlaps import totals
 from densem.objects import Objects, ObjectsOptions, Rules, find_objects
+from densem.study.object_scoring import open_objects
 from densem.study.study import Study
 from densem.volumes import Volume
 from densem.volumes.affinities import Affinities
@@ -38,7 +40,7 @@ Progress = Callable[[int, int], None]
 H_STEPS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
 """Of h, in longest sides of a voxel."""
 BIASES = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
-SHARES = (0.0, 0.125, 0.25, 0.5)
+SHARES = (0.0, 0.125, 0.25, 0.5, 1.0, 2.0)
 """Of the volume that 19 of 20 true objects are larger than: smallest volumes that are tried."""
 
 
@@ -48,9 +50,9 @@ class Tuned:
 
     Attributes:
         file: where it stands.
-        settings: entries of each class.
+        settings: entries of each class that was tuned now.
         scores: of these, by class.
-        tried: number of settings tried for each class.
+        tried: number of settings tried for each of them.
     """
 
     file: Path
@@ -70,45 +72,48 @@ def tuned_settings(study: Study, model_id: str) -> dict[str, Any]:
     Raises:
         ConfigError: for a file that cannot be read.
     """
-    path = tuned_file(study, model_id)
-    if not path.is_file():
-        return {}
-    try:
-        found = tomllib.loads(path.read_text())["settings"]
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, KeyError) as error:
-        raise ConfigError(f"{path}: damaged ({error}); remove it, or tune again") from None
-    return dict(found)
+    return {name: row["settings"] for name, row in _read(tuned_file(study, model_id)).items()}
 
 
 def tune_objects(
-    folder: Path, prediction: str, metric: Metric = "pq", workers: int = 1, progress: Progress | None = None
+    folder: Path,
+    prediction: str,
+    metric: Metric = "pq",
+    workers: int = 1,
+    progress: Progress | None = None,
+    truth: Path | None = None,
 ) -> Tuned:
     """Choose the settings of each annotated thing class on the volume of a prediction.
 
     Args:
         folder: of the study.
-        prediction: of a volume of role eval with annotated objects.
+        prediction: of a volume of role eval.
         metric: panoptic quality of the class (pq), or adapted Rand error (are) of all its level's objects.
         workers: blocks worked on at a time.
         progress: told settings tried and settings in all.
+        truth: a file of true object ids, instead of the annotated objects of the volume.
 
     Raises:
-        NotFoundError: no such prediction.
+        NotFoundError: no such prediction or file.
         InputError: a volume of another role, or without annotated objects.
+        ShapeError: a file of another shape.
+        ConfigError: an earlier choice that cannot be read.
     """
     study = Study.open(folder)
-    material = _Material.of(study, prediction)
+    material = _Material.of(study, prediction, truth)
+    file = tuned_file(study, material.model_id)
+    known = _read(file)
     candidates = {name: list(material.candidates(name)) for name in material.things}
     total = sum(map(len, candidates.values()))
     done = 0
     best: dict[str, tuple[float, dict[str, Any]]] = {}
-    rows: list[dict[str, Any]] = []
+    tried: dict[str, list[dict[str, Any]]] = {name: [] for name in candidates}
     scratch = study.folder / "objects" / f".tuning-{prediction}"
     try:
         for name, entries in candidates.items():
             for entry in entries:
                 for chosen, score in material.tried(name, entry, metric, scratch, workers):
-                    rows.append({"class": name, **chosen, metric: round(score, 5)})
+                    tried[name].append({**chosen, metric: round(score, 5)})
                     worse = name in best and _gain(metric) * score <= _gain(metric) * best[name][0]
                     if not worse:
                         best[name] = (score, chosen)
@@ -117,15 +122,20 @@ def tune_objects(
                     progress(done, total)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-    settings = {name: chosen for name, (_, chosen) in best.items()}
-    scores = {name: score for name, (score, _) in best.items()}
-    record = {
-        "metric": metric, "volume": material.volume, "prediction": prediction,
-        "truth_id": material.truth.id, "scores": scores, "settings": settings, "tried": rows,
+    of = {
+        "metric": metric, "volume": material.volume, "prediction": prediction, "truth_id": material.truth.id,
     }  # fmt: skip
-    file = tuned_file(study, material.model_id)
-    _write(file, record)
-    return Tuned(file, settings, scores, {n: sum(r["class"] == n for r in rows) for n in settings})
+    now = {
+        name: {**of, "score": score, "settings": chosen, "tried": tried[name]}
+        for name, (score, chosen) in best.items()
+    }
+    _write(file, known | now)
+    return Tuned(
+        file,
+        {name: chosen for name, (_, chosen) in best.items()},
+        {name: score for name, (score, _) in best.items()},
+        {name: len(rows) for name, rows in tried.items()},
+    )
 
 
 @dataclass(frozen=True)
@@ -142,8 +152,8 @@ class _Material:
     things: tuple[str, ...]
 
     @classmethod
-    def of(cls, study: Study, prediction: str) -> _Material:
-        from densem.sampling.object_labels import annotated_things
+    def of(cls, study: Study, prediction: str, file: Path | None) -> _Material:
+        from densem.sampling.object_labels import annotated_things, thing_names
         from densem.study.prediction import open_prediction
 
         classes = open_prediction(study, prediction)
@@ -158,12 +168,22 @@ class _Material:
                 "nothing"
             )
         truth, labels = study.objects(entry.volume), study.labels(entry.volume)
+        if file is not None:
+            truth = open_objects(file, classes)
+            ObjectVolumes(truth, classes).check()
         if truth is None or labels is None:
+            missing = "annotated objects" if truth is None else "annotated classes"
+            more = "--instances FILE , or give --truth FILE" if truth is None else "--labels FILE"
             raise InputError(
-                f"study {study.name}: volume {entry.volume!r} has no annotated objects to choose settings "
-                f"by; add them with  densem import {study.folder} {entry.volume} --instances FILE"
+                f"study {study.name}: volume {entry.volume!r} has no {missing} to choose settings by; add "
+                f"them with  densem import {study.folder} {entry.volume} {more}"
             )
         things = annotated_things([(entry.volume, labels, truth)], study.schema)
+        if not things:
+            raise InputError(
+                f"the objects in {truth.name} cover no thing class ({thing_names(study.schema)}) of volume "
+                f"{entry.volume!r} for the most part; look at both with  densem info"
+            )
         told = Affinities.beside(classes.path)
         return cls(study, entry.volume, entry.model_id, classes, labels, truth, told, things)
 
@@ -227,10 +247,19 @@ def _without(table: Overlaps, voxels: float) -> Overlaps:
     return replace(table, predicted_ids=kept)
 
 
-def _write(file: Path, record: dict[str, Any]) -> None:
+def _read(file: Path) -> dict[str, dict[str, Any]]:
+    """What was chosen for each class; nothing where no file is."""
+    if not file.is_file():
+        return {}
+    try:
+        found = tomllib.loads(file.read_text())
+        return {name: {**row, "settings": dict(row["settings"])} for name, row in found.items()}
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, KeyError, TypeError, ValueError) as error:
+        raise ConfigError(f"{file}: damaged ({error}); remove it, and tune again") from None
+
+
+def _write(file: Path, record: dict[str, dict[str, Any]]) -> None:
     file.parent.mkdir(exist_ok=True)
     part = file.with_name(f".{file.name}.part")
-    part.write_text(
-        f"# Chosen by  densem tune-objects  on volume {record['volume']}.\n{tomli_w.dumps(record)}"
-    )
+    part.write_text(f"# Chosen by  densem tune-objects , for each class.\n{tomli_w.dumps(record)}")
     os.replace(part, file)
