@@ -1,11 +1,11 @@
-"""The phantom end to end: a volume that no training has seen, predicted, cut into objects, compared with its truth.
+"""The phantom end to end: volumes that no training has seen, predicted, cut into objects, compared with their truth.
 
     densem demo STUDY                                            # makes, trains; or any study with a model
     python benchmarks/phantom_objects.py STUDY SCRATCH [--model demo] [--out results.json]
 
 Every step is a command that a user would type. Scores are those of all objects, the border's too, of found classes
 against true ones; beside them the objects of the true classes, which is what remains wrong with a perfect network. Once with
-the defaults, once with settings for the size of the smallest objects and for cells that touch.
+the defaults, once with what `densem tune-objects` chooses on a second phantom, of role eval and another seed.
 """
 
 from __future__ import annotations
@@ -13,19 +13,16 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+import tomllib
 from pathlib import Path
 from typing import Any
 
 from densem.cli.app import run
+from densem.experiments.made_by import made_by
 from densem.study import Study
 
 SHAPE = ("24", "400", "400")
-SEED = 77
-VOLUME = "objects-test"
-SMALLEST_NM3 = {"cell": 1e8, "mitochondrion": 2e6, "alpha_granule": 2e6, "dense_granule": 1e6}
-SETTINGS = [
-    w for kind, volume in SMALLEST_NM3.items() for w in ("--set", f"{kind}.min_volume_nm3={volume:.0f}")
-] + ["--set", "cell.method=watershed", "--set", "cell.h_nm=100"]
+SEEDS = {"eval": 78, "test": 77}
 KEPT = ("truth", "predicted", "matched", "pq", "sq", "rq", "mean_ap")
 
 
@@ -52,6 +49,35 @@ def scores(study: Path, name: str, files: Path) -> dict[str, Any]:
     return found
 
 
+def predicted(study: Path, scratch: Path, role: str, model: str) -> tuple[str, Path]:
+    """Name of the prediction of a new phantom of this role, and the folder of its truth."""
+    volume, files = f"objects-{role}", scratch / role
+    if volume not in Study.open(study).manifest.volumes:
+        shutil.rmtree(files, ignore_errors=True)
+        do("phantom", files, "--shape", *SHAPE, "--seed", SEEDS[role], "--dense-granules", 4)
+        do("import", study, volume, "--image", files / "image.tif", "--labels", files / "semantic.tif",
+           "--palette", "platelet-em", "--instances", files / "cells.tif", "--voxel-size", 40, 10, 10,
+           "--role", role)  # fmt: skip
+    name = f"{model}-{volume}"
+    if name not in Study.open(study).manifest.predictions:
+        do("predict", study, "--model", model, "--volume", volume, "--name", name)
+    return name, files
+
+
+def tuned(study: Path, prediction: str, files: Path) -> dict[str, Any]:
+    """What is chosen on an eval volume, by class: settings and score."""
+    do("tune-objects", study, "--prediction", prediction)
+    do("tune-objects", study, "--prediction", prediction, "--truth", files / "organelles.tif")
+    (file,) = (study / "tuned").glob("*.toml")
+    found = tomllib.loads(file.read_text())
+    return {name: {k: row[k] for k in ("metric", "score", "settings")} for name, row in found.items()}
+
+
+def made() -> dict[str, Any]:
+    """What makes the record."""
+    return made_by().model_dump(include={"densem", "commit", "torch", "machine", "date"})
+
+
 def main() -> None:
     """Everything, as JSON."""
     parser = argparse.ArgumentParser()
@@ -60,36 +86,21 @@ def main() -> None:
     parser.add_argument("--model", default="demo")
     parser.add_argument("--out", type=Path)
     chosen = parser.parse_args()
-    study, files = chosen.study, chosen.scratch / VOLUME
-    if VOLUME not in Study.open(study).manifest.volumes:
-        shutil.rmtree(files, ignore_errors=True)
-        do("phantom", files, "--shape", *SHAPE, "--seed", SEED, "--dense-granules", 4)
-        do("import", study, VOLUME, "--image", files / "image.tif", "--labels", files / "semantic.tif",
-           "--palette", "platelet-em", "--instances", files / "cells.tif", "--voxel-size", 40, 10, 10,
-           "--role", "test")  # fmt: skip
-    name = f"{chosen.model}-{VOLUME}"
-    if name not in Study.open(study).manifest.predictions:
-        do("predict", study, "--model", chosen.model, "--volume", VOLUME, "--name", name)
-    do("objects", study, "--prediction", name, "--overwrite")
-    do("objects", study, "--prediction", name, "--name", f"{name}-set", "--overwrite", *SETTINGS)
-    for more in ([], SETTINGS):
-        do(
-            "objects",
-            study,
-            "--labels",
-            VOLUME,
-            "--name",
-            "perfect" + "-set" * bool(more),
-            "--overwrite",
-            *more,
-        )
-    results = {
-        "shape": [int(n) for n in SHAPE], "model": chosen.model, "settings": SETTINGS,
-        "predicted": scores(study, name, files),
-        "predicted, with settings": scores(study, f"{name}-set", files),
-        "true classes": scores(study, "perfect", files),
-        "true classes, with settings": scores(study, "perfect-set", files),
-    }  # fmt: skip
+    study = chosen.study
+    choices = tuned(study, *predicted(study, chosen.scratch, "eval", chosen.model))
+    same = [f"{k}.{key}={v}" for k, row in choices.items() for key, v in row["settings"].items()]
+    settings = [word for entry in same for word in ("--set", entry)]
+    name, files = predicted(study, chosen.scratch, "test", chosen.model)
+    wanted = {
+        "predicted": (name, ["--prediction", name, "--untuned"]),
+        "predicted, tuned": (f"{name}-tuned", ["--prediction", name]),
+        "true classes": ("perfect", ["--labels", "objects-test"]),
+        "true classes, same settings": ("perfect-tuned", ["--labels", "objects-test", *settings]),
+    }
+    results = {"shape": [int(n) for n in SHAPE], "model": chosen.model, "tuned": choices, "made by": made()}
+    for what, (objects, words) in wanted.items():
+        do("objects", study, *words, "--name", objects, "--overwrite")
+        results[what] = scores(study, objects, files)
     print(json.dumps(results, indent=1))
     if chosen.out:
         chosen.out.write_text(json.dumps(results, indent=1) + "\n")
