@@ -21,6 +21,17 @@ def test_a_dry_run_lists_and_writes_nothing(study, suite_file, capsys):
     assert not (study.folder / "benchmarks").exists()
 
 
+def test_rows_are_named_with_commas_or_one_by_one(study, suite_file, capsys):
+    words = ["benchmark", str(study.folder), "--suite", str(suite_file), "--dry-run", "--rows"]
+    said = []
+    for more in (["flat, mixed"], ["flat", "--rows", "mixed"], ["flat"]):
+        assert run([*words, *more]) == 0
+        said.append(capsys.readouterr().out)
+    assert said[0] == said[1]
+    assert "mixed/s1" in said[0]
+    assert "mixed/s1" not in said[2]
+
+
 def test_suites_are_listed_and_printed(capsys):
     assert run(["suites"]) == 0
     assert "poster" in capsys.readouterr().out

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from densem.cli.app import app
+from densem.cli.lists import listed
 from densem.cli.modelling import MaxTime
 from densem.cli.results import show_results
 from densem.cli.studies import StudyFolder
@@ -33,8 +34,8 @@ def benchmark(
     ] = None,
     max_time: MaxTime = None,
     rows: Annotated[
-        str | None,
-        typer.Option(help="Some rows alone, with commas; those they are made of come along."),
+        list[str] | None,
+        typer.Option(help="Some rows alone, with commas or repeated; those they are made of come along."),
     ] = None,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Do runs that failed again.")] = False,
     engine: Annotated[
@@ -71,7 +72,7 @@ def benchmark(
     if run is not None:
         _one(Setting.open(opened, name or Path(suite).stem), run)
         return
-    chosen = tuple(r.strip() for r in rows.split(",")) if rows else None
+    chosen = listed(rows)
     setting = plan(opened, BenchmarkRequest(suite, name, chosen, replicates, max_time))
     if dry_run:
         _list(setting, chosen, pending(setting, chosen, retry_failed))

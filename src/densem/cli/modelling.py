@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from densem.cli.app import app
+from densem.cli.lists import listed
 from densem.cli.progress import bar
 from densem.cli.studies import Scheduler, StudyFolder, VolumeName
 from densem.errors import InputError
@@ -30,8 +31,8 @@ def train(
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of weights and of the order of the data.")] = 0,
     volumes: Annotated[
-        str | None,
-        typer.Option(help="Volumes to train on, with commas.", show_default="all of role train"),
+        list[str] | None,
+        typer.Option(help="Volumes to train on, with commas or repeated.", show_default="all of role train"),
     ] = None,
 ) -> None:
     """Train a model on the labelled volumes of a study; interrupted, the same command goes on."""
@@ -44,7 +45,7 @@ def train(
         max_time=parse_time(max_time),
         overrides=tuple(set_ or ()),
         seed=seed,
-        volumes=tuple(v.strip() for v in volumes.split(",")) if volumes else None,
+        volumes=listed(volumes),
     )
     for line in train_model(Study.open(study), request):
         typer.echo(line)

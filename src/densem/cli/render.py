@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from densem.cli.app import app
+from densem.cli.lists import listed
 from densem.cli.progress import bar
 from densem.cli.studies import StudyFolder
 
@@ -88,7 +89,7 @@ def render(
         raise ConfigError(f"--background {background}: expected white or black")
     request = RenderRequest(
         objects=objects, prediction=prediction, labels=labels,
-        wanted=Wanted(_numbers(cell, "--cell"), _numbers(ids, "--ids"), _words(class_)),
+        wanted=Wanted(_numbers(cell, "--cell"), _numbers(ids, "--ids"), listed(class_) or ()),
         compare=tuple(compare or ()), title=title, out=out, turntable=turntable,
         size=size, view=View.named(camera, azimuth, elevation), planes=planes,
         planes_at=planes_at, background=colors[background], frames=frames, overwrite=overwrite,
@@ -107,15 +108,10 @@ def render(
         typer.echo(f"{'Turntable' if path == turntable else 'Picture'}: {path}")
 
 
-def _words(values: list[str] | None) -> tuple[str, ...]:
-    """Words from an option that is repeated, or has commas."""
-    return tuple(word.strip() for value in values or () for word in value.split(",") if word.strip())
-
-
 def _numbers(values: list[str] | None, flag: str) -> tuple[int, ...]:
     from densem.errors import ConfigError
 
-    words = _words(values)
+    words = listed(values) or ()
     wrong = [word for word in words if not word.isascii() or not word.isdigit()]
     if wrong or (values and not words):
         raise ConfigError(
