@@ -85,7 +85,7 @@ def predicted(study, model):
 def best_of_each_method(study, model):
     """Of all settings tried on the eval slices, those with the least error, by method."""
     tuned = tune_objects(study.folder, f"{model}-eval", "are")
-    rows = tomllib.loads(tuned.file.read_text())["tried"]
+    rows = tomllib.loads(tuned.file.read_text())["neuron"]["tried"]
     best = {}
     for row in rows:
         if row["method"] not in best or row["are"] < best[row["method"]]["are"]:
@@ -96,7 +96,7 @@ def best_of_each_method(study, model):
 def tested(study, work, model, row):
     """Scores on the test slices of the settings of a row."""
     name = f"{model}-{row['method']}"
-    entries = {k: v for k, v in row.items() if k not in ("class", "are")}
+    entries = {k: v for k, v in row.items() if k != "are"}
     overrides = tuple(f"neuron.{k}={json.dumps(v)}" for k, v in entries.items())
     request = ObjectsRequest(f"{model}-test", name=name, overrides=overrides, overwrite=True, tuned=False)
     count = find_in_study(study.folder, request).counts()["neuron"]

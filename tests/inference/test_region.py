@@ -132,3 +132,12 @@ def test_masked_voxels_follow_the_offsets(tmp_path):
     region = Region(volume, volume.box, shifted)
     found = np.argwhere(region.wanted(Box((1, 0, 0), (2, 12, 16))))
     assert found.tolist() == [[0, 0, 0], [0, 0, 1], [0, 1, 0], [0, 1, 1]]
+
+
+def test_a_box_that_is_wanted_whole_takes_no_memory():
+    volume = make_volume((4, 12, 16))
+    region = Region.of(volume, ((1, 3), (2, 12), (0, 16)), None)
+    inside, across = Box((1, 2, 3), (3, 9, 16)), Box((0, 2, 3), (3, 9, 16))
+    assert region.wanted(inside).all()
+    assert region.wanted(inside).strides == (0, 0, 0)
+    assert region.wanted(across).sum(axis=(1, 2)).tolist() == [0, 7 * 13, 7 * 13]
