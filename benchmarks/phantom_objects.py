@@ -20,6 +20,7 @@ from typing import Any
 from densem.cli.app import run
 from densem.experiments.made_by import made_by
 from densem.study import Study
+from densem.study.object_tuning import tuned_file
 
 SHAPE = ("24", "400", "400")
 SEEDS = {"eval": 78, "test": 77}
@@ -68,8 +69,8 @@ def tuned(study: Path, prediction: str, files: Path) -> dict[str, Any]:
     """What is chosen on an eval volume, by class: settings and score."""
     do("tune-objects", study, "--prediction", prediction)
     do("tune-objects", study, "--prediction", prediction, "--truth", files / "organelles.tif")
-    (file,) = (study / "tuned").glob("*.toml")
-    found = tomllib.loads(file.read_text())
+    opened = Study.open(study)
+    found = tomllib.loads(tuned_file(opened, opened.manifest.predictions[prediction].model_id).read_text())
     return {name: {k: row[k] for k in ("metric", "score", "settings")} for name, row in found.items()}
 
 

@@ -67,6 +67,7 @@ def test_one_run(study, suite_file, capsys):
             "--workers is for --engine local; with slurm, slurm.toml says how many at once",
         ),
         (["--rows", "flta", "--dry-run"], "the suite has no row 'flta'. Did you mean 'flat'?"),
+        (["--rows", ",", "--dry-run"], "--rows nothing: expected names, such as a or a,b"),
         (["--max-time", "soon"], "--max-time soon: expected a time such as 90s, 10m or 2h"),
     ],
 )

@@ -9,15 +9,15 @@ import tomli_w
 import torch
 
 from densem.cli.app import run
-from densem.errors import ConfigError, InputError, NotFoundError
+from densem.errors import ConfigError, InputError, NotFoundError, ResourceError, VoxelSizeError
 from densem.model import Model
 from densem.objects import ClassRule
 from densem.study import Study, object_tuning
-from densem.study.manifest import locked
-from densem.study.object_tuning import tune_objects, tuned_file, tuned_settings
+from densem.study.manifest import claimed, locked
+from densem.study.object_tuning import _same_grid, tune_objects, tuned_file, tuned_settings
 from densem.study.objects import merged
 from densem.study.training import hold_out, labelled
-from densem.volumes import open_volume
+from densem.volumes import Volume, open_volume
 from densem.volumes.affinities import Affinities
 
 SCHEMA = """[classes]
@@ -150,7 +150,7 @@ def test_settings_are_chosen_on_the_eval_volume_and_used_from_then_on(predicted,
     assert best == pytest.approx(tuned.scores["ball"], abs=1e-4)
     components = [row["pq"] for row in record["tried"] if row["method"] == "components"]
     assert max(components) < 0.5 < best  # pairs in one
-    assert not list((predicted.folder / "objects").glob(".tuning*"))
+    assert list(tuned.file.parent.iterdir()) == [tuned.file]
     capsys.readouterr()
     asked = ["objects", str(predicted.folder), "--prediction", "p", "--name"]
     assert run([*asked, "chosen"]) == 0
@@ -182,7 +182,7 @@ def test_chosen_by_a_file_beside_what_was_chosen_for_other_classes(predicted, mo
     tifffile.imwrite(tmp_path / "shifted.tif", truth[1:])
     tifffile.imwrite(tmp_path / "beside.tif", (truth == 0).astype(np.uint16))
     for name, said in (
-        ("shifted.tif", "shape"),
+        ("shifted.tif", f"shifted.tif: expected the shape of the prediction, {SHAPE} (z, y, x), found"),
         ("beside.tif", "cover no thing class (ball) of volume 'eval' for the most part"),
         ("nowhere.tif", "nowhere.tif"),
     ):
@@ -196,7 +196,13 @@ def test_chosen_by_a_file_beside_what_was_chosen_for_other_classes(predicted, mo
     found = tomllib.loads(file.read_text())
     assert found["box"] == earlier["box"]
     assert found["ball"]["score"] == pytest.approx(tune_objects(predicted.folder, "p").scores["ball"])
-    assert set(tuned_settings(predicted, predicted.manifest.models["m"].id)) == {"ball", "box"}
+    assert set(tuned_settings(predicted, predicted.manifest.models["m"].id)) == {
+        "ball"
+    }  # box is no class here
+    with claimed(file.with_name(f".{file.stem}"), "choosing"), pytest.raises(ResourceError, match="another"):
+        tune_objects(predicted.folder, "p")
+    with pytest.raises(VoxelSizeError, match=r"expected voxels of 10 x 10 x 10 nm .* found 9 x 10 x 10 nm"):
+        _same_grid(Volume(truth, (9.0, 10.0, 10.0)), Volume(truth, (10.0, 10.0, 10.0)), tmp_path / "t.tif")
     file.unlink()
 
 
@@ -238,7 +244,7 @@ def test_damaged_choices_are_refused(study):
     (study.folder / "tuned").mkdir(exist_ok=True)
     for text in ("settings = ", 'metric = "pq"', "[ball]", "[ball]\nsettings = 3"):
         (study.folder / "tuned/x.toml").write_text(text)
-        with pytest.raises(ConfigError, match=r"x.toml: damaged .* remove it, and tune again"):
+        with pytest.raises(ConfigError, match=r"x.toml: damaged, or of an earlier version .* tune again"):
             tuned_settings(study, "x")
 
 

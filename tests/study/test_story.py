@@ -162,6 +162,8 @@ def test_an_ensemble_with_flips_is_one_prediction(told):
         (["train", "STUDY", "--name", "first"], "there is a model 'first' already"),
         (["train", "STUDY", "--set", "patches.rair=1"], "patches.rare"),
         (["train", "STUDY", "--volumes", "trian"], "Did you mean 'train'?"),
+        (["train", "STUDY", "--volumes", "train", "--volumes", "trian"], "Did you mean 'train'?"),
+        (["train", "STUDY", "--volumes", ","], "--volumes nothing: expected names, such as a or a,b"),
         (["recipes", "defalt"], "Did you mean 'default'?"),
     ],
 )  # fmt: skip

@@ -72,7 +72,7 @@ def benchmark(
     if run is not None:
         _one(Setting.open(opened, name or Path(suite).stem), run)
         return
-    chosen = listed(rows)
+    chosen = listed(rows, "--rows")
     setting = plan(opened, BenchmarkRequest(suite, name, chosen, replicates, max_time))
     if dry_run:
         _list(setting, chosen, pending(setting, chosen, retry_failed))

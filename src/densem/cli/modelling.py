@@ -45,7 +45,7 @@ def train(
         max_time=parse_time(max_time),
         overrides=tuple(set_ or ()),
         seed=seed,
-        volumes=listed(volumes),
+        volumes=listed(volumes, "--volumes"),
     )
     for line in train_model(Study.open(study), request):
         typer.echo(line)

@@ -84,9 +84,7 @@ def objects(
 @app.command()
 def tune_objects(
     study: StudyFolder,
-    prediction: Annotated[
-        str, typer.Option(help="A prediction of an eval volume with instances.", show_default=False)
-    ],
+    prediction: Annotated[str, typer.Option(help="A prediction of an eval volume.", show_default=False)],
     truth: Annotated[
         Path | None,
         typer.Option(help="A file of true object ids, such as organelles, instead of the instances."),

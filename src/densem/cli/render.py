@@ -89,7 +89,7 @@ def render(
         raise ConfigError(f"--background {background}: expected white or black")
     request = RenderRequest(
         objects=objects, prediction=prediction, labels=labels,
-        wanted=Wanted(_numbers(cell, "--cell"), _numbers(ids, "--ids"), listed(class_) or ()),
+        wanted=Wanted(_numbers(cell, "--cell"), _numbers(ids, "--ids"), listed(class_, "--class") or ()),
         compare=tuple(compare or ()), title=title, out=out, turntable=turntable,
         size=size, view=View.named(camera, azimuth, elevation), planes=planes,
         planes_at=planes_at, background=colors[background], frames=frames, overwrite=overwrite,
@@ -111,10 +111,9 @@ def render(
 def _numbers(values: list[str] | None, flag: str) -> tuple[int, ...]:
     from densem.errors import ConfigError
 
-    words = listed(values) or ()
+    what = "ids of objects, such as 3 or 3,7"
+    words = listed(values, flag, what) or ()
     wrong = [word for word in words if not word.isascii() or not word.isdigit()]
-    if wrong or (values and not words):
-        raise ConfigError(
-            f"{flag} {', '.join(wrong) or 'nothing'}: expected ids of objects, such as 3 or 3,7"
-        )
+    if wrong:
+        raise ConfigError(f"{flag} {', '.join(wrong)}: expected {what}")
     return tuple(dict.fromkeys(int(word) for word in words))

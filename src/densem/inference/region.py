@@ -61,7 +61,7 @@ class Region:
         return {"region": {"box": [list(self.box.start), list(self.box.stop)], "mask": mask}}
 
     def wanted(self, box: Box) -> np.ndarray:
-        """Which voxels of a box are wanted, bool (Z, Y, X), read-only; all of them take no memory."""
+        """Which voxels of a box are wanted, bool (Z, Y, X), not to be written into."""
         if self.mask is None and box.clip(self.box) == box:
             return np.broadcast_to(np.True_, box.shape)
         found = np.zeros(box.shape, bool)

@@ -26,10 +26,11 @@ import numpy as np
 import tomli_w
 
 from densem.blocks import EngineChoice
-from densem.errors import ConfigError, InputError, NotFoundError
+from densem.errors import ConfigError, InputError, NotFoundError, ShapeError, VoxelSizeError
 from densem.evaluation import ObjectVolumes, Overlaps, overlaps, panoptic, partition_scores
 from densem.evaluation.overlaps import totals
 from densem.objects import Objects, ObjectsOptions, Rules, find_objects
+from densem.study.manifest import claimed
 from densem.study.object_scoring import open_objects
 from densem.study.study import Study
 from densem.volumes import Volume
@@ -67,12 +68,16 @@ def tuned_file(study: Study, model_id: str) -> Path:
 
 
 def tuned_settings(study: Study, model_id: str) -> dict[str, Any]:
-    """The settings chosen for predictions of these models, by class; none where nothing was chosen.
+    """The settings chosen for predictions of these models, by thing class; none where nothing was chosen.
+
+    A class that the schema no longer has, or no longer calls a thing, is left away.
 
     Raises:
         ConfigError: for a file that cannot be read.
     """
-    return {name: row["settings"] for name, row in _read(tuned_file(study, model_id)).items()}
+    things = {c.name for c in study.schema.classes if c.thing}
+    rows = _read(tuned_file(study, model_id))
+    return {name: row["settings"] for name, row in rows.items() if name in things}
 
 
 def tune_objects(
@@ -96,46 +101,56 @@ def tune_objects(
     Raises:
         NotFoundError: no such prediction or file.
         InputError: a volume of another role, or without annotated objects.
-        ShapeError: a file of another shape.
+        ShapeError, VoxelSizeError: a file of another shape or voxel size.
         ConfigError: an earlier choice that cannot be read.
+        ResourceError: settings for the same models are being chosen by another process.
     """
     study = Study.open(folder)
     material = _Material.of(study, prediction, truth)
     file = tuned_file(study, material.model_id)
-    known = _read(file)
+    _read(file)  # what cannot be read is said before minutes of work
+    scratch = file.with_name(f".{file.stem}")
+    with claimed(scratch, "choosing settings of objects", "tune another model's"):
+        try:
+            now = _chosen(material, metric, scratch / "objects", workers, progress)
+            _write(file, _read(file) | now)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+    return Tuned(
+        file,
+        {name: row["settings"] for name, row in now.items()},
+        {name: row["score"] for name, row in now.items()},
+        {name: len(row["tried"]) for name, row in now.items()},
+    )
+
+
+def _chosen(
+    material: _Material, metric: Metric, scratch: Path, workers: int, progress: Progress | None
+) -> dict[str, dict[str, Any]]:
+    """What is best for each class, with all that was tried."""
     candidates = {name: list(material.candidates(name)) for name in material.things}
     total = sum(map(len, candidates.values()))
     done = 0
     best: dict[str, tuple[float, dict[str, Any]]] = {}
     tried: dict[str, list[dict[str, Any]]] = {name: [] for name in candidates}
-    scratch = study.folder / "objects" / f".tuning-{prediction}"
-    try:
-        for name, entries in candidates.items():
-            for entry in entries:
-                for chosen, score in material.tried(name, entry, metric, scratch, workers):
-                    tried[name].append({**chosen, metric: round(score, 5)})
-                    worse = name in best and _gain(metric) * score <= _gain(metric) * best[name][0]
-                    if not worse:
-                        best[name] = (score, chosen)
-                done += 1
-                if progress is not None:
-                    progress(done, total)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+    for name, entries in candidates.items():
+        for entry in entries:
+            for chosen, score in material.tried(name, entry, metric, scratch, workers):
+                tried[name].append({**chosen, metric: round(score, 5)})
+                worse = name in best and _gain(metric) * score <= _gain(metric) * best[name][0]
+                if not worse:
+                    best[name] = (score, chosen)
+            done += 1
+            if progress is not None:
+                progress(done, total)
     of = {
-        "metric": metric, "volume": material.volume, "prediction": prediction, "truth_id": material.truth.id,
+        "metric": metric, "volume": material.volume, "prediction": material.prediction,
+        "truth_id": material.truth.id,
     }  # fmt: skip
-    now = {
+    return {
         name: {**of, "score": score, "settings": chosen, "tried": tried[name]}
         for name, (score, chosen) in best.items()
     }
-    _write(file, known | now)
-    return Tuned(
-        file,
-        {name: chosen for name, (_, chosen) in best.items()},
-        {name: score for name, (score, _) in best.items()},
-        {name: len(rows) for name, rows in tried.items()},
-    )
 
 
 @dataclass(frozen=True)
@@ -143,6 +158,7 @@ class _Material:
     """What settings are tried on."""
 
     study: Study
+    prediction: str
     volume: str
     model_id: str
     classes: Volume
@@ -169,8 +185,7 @@ class _Material:
             )
         truth, labels = study.objects(entry.volume), study.labels(entry.volume)
         if file is not None:
-            truth = open_objects(file, classes)
-            ObjectVolumes(truth, classes).check()
+            truth = _same_grid(open_objects(file, classes), classes, file)
         if truth is None or labels is None:
             missing = "annotated objects" if truth is None else "annotated classes"
             more = "--instances FILE , or give --truth FILE" if truth is None else "--labels FILE"
@@ -185,7 +200,7 @@ class _Material:
                 f"{entry.volume!r} for the most part; look at both with  densem info"
             )
         told = Affinities.beside(classes.path)
-        return cls(study, entry.volume, entry.model_id, classes, labels, truth, told, things)
+        return cls(study, prediction, entry.volume, entry.model_id, classes, labels, truth, told, things)
 
     def candidates(self, name: str) -> Iterator[dict[str, Any]]:
         """Settings of a class that are tried, but for the smallest volume."""
@@ -233,6 +248,22 @@ class _Material:
         return found.pq or 0.0 if found else 0.0
 
 
+def _same_grid(truth: Volume, classes: Volume, file: Path) -> Volume:
+    """True objects that lie on the grid of the prediction."""
+    if truth.shape != classes.shape:
+        raise ShapeError(
+            f"--truth {file}: expected the shape of the prediction, {classes.shape} (z, y, x), found "
+            f"{truth.shape}; give the true objects of the predicted volume"
+        )
+    if not np.allclose(truth.voxel_size_nm, classes.voxel_size_nm, rtol=1e-3, atol=0):
+        have, want = (" x ".join(f"{v:g}" for v in x.voxel_size_nm) for x in (truth, classes))
+        raise VoxelSizeError(
+            f"--truth {file}: expected voxels of {want} nm (z y x), as the prediction has, found {have} nm; "
+            "give the true objects of the predicted volume"
+        )
+    return truth
+
+
 def _gain(metric: Metric) -> int:
     """Larger is better, or smaller."""
     return -1 if metric == "are" else 1
@@ -255,7 +286,9 @@ def _read(file: Path) -> dict[str, dict[str, Any]]:
         found = tomllib.loads(file.read_text())
         return {name: {**row, "settings": dict(row["settings"])} for name, row in found.items()}
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, KeyError, TypeError, ValueError) as error:
-        raise ConfigError(f"{file}: damaged ({error}); remove it, and tune again") from None
+        raise ConfigError(
+            f"{file}: damaged, or of an earlier version ({error}); remove it, and tune again"
+        ) from None
 
 
 def _write(file: Path, record: dict[str, dict[str, Any]]) -> None:
