@@ -19,6 +19,9 @@ from densem.report.results.table import ResultsTable
 from densem.study.render_scenes import Choice, Wanted, region_of, scenes_of
 from densem.study.render_sources import Source, open_source
 
+VOXELS = 500_000
+"""Of the space around the cell at most: there is a picture for each row, and each is small."""
+
 
 def benchmark_cell(table: ResultsTable, folder: BenchmarkFolder) -> Gallery | None:
     """The cell that holds most objects, as truth and as each row has it.
@@ -61,7 +64,7 @@ def _gallery(shown: Shown, truth: Source) -> Gallery | None:
     others = [Source(c.title, shown.name, c.prediction) for c in shown.contestants]
     choice = Choice.of(truth, schema, Wanted(cells=(cell,)))
     try:
-        region = region_of(truth, others, choice)
+        region = region_of(truth, others, choice, VOXELS)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DensemWarning)  # an empty picture says so itself
             scenes = scenes_of(truth, others, choice, region, "truth")

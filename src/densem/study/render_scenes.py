@@ -105,13 +105,23 @@ class Choice:
         return replace(self, cells=cells, ids=ids, stuff=stuff)
 
 
-def region_of(first: Source, others: Sequence[Source], choice: Choice) -> Region:
-    """What is read of all sources: where the chosen objects are, and somewhat around them to compare."""
+def region_of(first: Source, others: Sequence[Source], choice: Choice, most: int | None = None) -> Region:
+    """What is read of all sources: where the chosen objects are, and somewhat around them to compare.
+
+    Args:
+        first: the source whose objects are chosen.
+        others: what is drawn beside it.
+        choice: the objects.
+        most: voxels to read of each; coarser levels of the pyramids are taken until it is kept.
+
+    Raises:
+        InputError: if it is too large at every level.
+    """
     grid = [volume for source in (first, *others) for volume in source.grid]
     if first.found is None or not (choice.ids or choice.cells):
-        return Region.of(grid)
+        return Region.of(grid, most=most)
     box = first.found.box_nm(choice.cells or choice.ids)
-    return Region.of(grid, render.grown(box, _AROUND) if others and choice.of_cells else box)
+    return Region.of(grid, render.grown(box, _AROUND) if others and choice.of_cells else box, most)
 
 
 def scenes_of(
