@@ -113,3 +113,20 @@ def slurm(why_no_slurm):
     if why_no_slurm:
         pytest.skip(why_no_slurm)
     return 'time = "5:00"\nmemory = "1GB"\ncores = 1\njobs = 2\ninterface = "lo"\n'
+
+
+@pytest.fixture
+def once():
+    """Makes a progress that does something when a share of the work is done, and a list that tells when it did."""
+
+    def make(share, action):
+        did = []
+
+        def progress(done, total):
+            if done >= share * total and not did:
+                did.append(done)
+                action()
+
+        return progress, did
+
+    return make

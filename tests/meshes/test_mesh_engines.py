@@ -24,18 +24,6 @@ def make(objects, schema, engine=None, progress=None):
     return contents(make_meshes(objects, schema, options, progress).folder)
 
 
-def once(share, action):
-    """A progress that does something when a share of the work is done."""
-    did = []
-
-    def progress(done, total):
-        if done >= share * total and not did:
-            did.append(done)
-            action()
-
-    return progress, did
-
-
 @pytest.fixture(scope="module")
 def here(made, schema, tmp_path_factory):
     """What one thread makes of the objects."""
@@ -46,7 +34,7 @@ def here(made, schema, tmp_path_factory):
     return found
 
 
-def test_dask_workers_make_the_same_though_one_is_killed(objects, schema, here, dask_scheduler):
+def test_dask_workers_make_the_same_though_one_is_killed(objects, schema, here, dask_scheduler, once):
     from distributed import Client
 
     def kill():
@@ -59,7 +47,7 @@ def test_dask_workers_make_the_same_though_one_is_killed(objects, schema, here, 
     assert did
 
 
-def test_slurm_jobs_make_the_same_though_one_is_cancelled(objects, schema, here, slurm, tmp_path):
+def test_slurm_jobs_make_the_same_though_one_is_cancelled(objects, schema, here, slurm, tmp_path, once):
     (tmp_path / "slurm.toml").write_text(slurm)
     name = Jobs(Journal(objects.resolve() / "meshes/work/journal")).name
     queue = ["squeue", "-h", f"--name={name}", "-o", "%A"]

@@ -61,18 +61,6 @@ def here(classes, tmp_path_factory):
     return files(found.folder)
 
 
-def once(share, action):
-    """A progress that does something when a share of the work is done."""
-    did = []
-
-    def progress(done, total):
-        if done >= share * total and not did:
-            did.append(done)
-            action()
-
-    return progress, did
-
-
 # ---- Dask ------------------------------------------------------------------------------------
 
 
@@ -83,7 +71,7 @@ def test_dask_workers_write_the_same(classes, here, dask_scheduler, tmp_path, mo
 
 
 @pytest.mark.parametrize("share", [0.05, 0.7])
-def test_a_killed_worker_changes_nothing(classes, here, dask_scheduler, tmp_path, share):
+def test_a_killed_worker_changes_nothing(classes, here, dask_scheduler, tmp_path, share, once):
     from distributed import Client
 
     def kill():
@@ -210,7 +198,7 @@ def jobs_of(folder):
     return asked.stdout.split()
 
 
-def test_slurm_jobs_write_the_same_though_one_is_cancelled(classes, here, on_slurm, tmp_path):
+def test_slurm_jobs_write_the_same_though_one_is_cancelled(classes, here, on_slurm, tmp_path, once):
     def cancel():
         subprocess.run(["scancel", "--signal=KILL", *jobs_of(tmp_path / "o")[:1]], check=True)
 
