@@ -13,6 +13,7 @@ from densem.blocks import Box
 from densem.cli import app as command_line
 from densem.errors import ConfigError, FormatError, NotFoundError
 from densem.evaluation import Verdict
+from densem.experiments import cell
 from densem.experiments.cell import benchmark_cell
 from densem.experiments.comparisons import compared
 from densem.experiments.cut import benchmark_cut
@@ -366,6 +367,25 @@ def test_the_cell_is_shown_as_truth_and_as_each_row_has_it(with_objects):
     assert 0.05 < painted < 0.9
     assert (ensemble != 255).any(axis=2).mean() < 0.05  # it has only background: nothing here
     assert "<h2>One cell</h2>" in text_of(with_objects, table, "html")
+
+
+@pytest.mark.parametrize(("most", "read"), [(10**6, [10**6]), (1, [1, None])])
+def test_the_cell_is_read_coarser_where_there_are_coarser_levels(with_objects, monkeypatch, most, read):
+    """The pyramids of this study have one level, so that the cell is drawn from it in any case."""
+    pytest.importorskip("pyvista")
+    if not has_opengl():
+        pytest.skip("no OpenGL")
+    asked = []
+
+    def region_of(truth, others, choice, most=None):
+        asked.append(most)
+        return real(truth, others, choice, most)
+
+    real = cell.region_of
+    monkeypatch.setattr(cell, "VOXELS", most)
+    monkeypatch.setattr(cell, "region_of", region_of)
+    assert benchmark_cell(gather(with_objects), with_objects) is not None
+    assert asked == read
 
 
 def test_there_is_no_cell_without_objects_or_opengl(shown, with_objects, monkeypatch):

@@ -7,13 +7,14 @@ a cell is:  densem objects STUDY --labels VOLUME.
 from __future__ import annotations
 
 import warnings
+from contextlib import suppress
 
-from densem.errors import DensemError, DensemWarning
+from densem.errors import DensemError, DensemWarning, InputError
 from densem.experiments.folder import BenchmarkFolder
 from densem.experiments.shown import Shown, shown_volumes
 from densem.report import render
 from densem.report.content import Gallery
-from densem.report.render import Found, Subject, View
+from densem.report.render import Found, Region, Subject, View
 from densem.report.results.cell import Cell, cell_gallery
 from densem.report.results.table import ResultsTable
 from densem.study.render_scenes import Choice, Wanted, region_of, scenes_of
@@ -64,7 +65,7 @@ def _gallery(shown: Shown, truth: Source) -> Gallery | None:
     others = [Source(c.title, shown.name, c.prediction) for c in shown.contestants]
     choice = Choice.of(truth, schema, Wanted(cells=(cell,)))
     try:
-        region = region_of(truth, others, choice, VOXELS)
+        region = _region(truth, others, choice)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DensemWarning)  # an empty picture says so itself
             scenes = scenes_of(truth, others, choice, region, "truth")
@@ -74,6 +75,13 @@ def _gallery(shown: Shown, truth: Source) -> Gallery | None:
     held, kind = len(truth.found.with_content([cell])) - 1, truth.found.items[cell].name.replace("_", " ")
     title = f"Volume {shown.name}, {kind} {cell} with {held} object{'s' * (held != 1)} in it"
     return cell_gallery(Cell(Subject(scenes, entries, View()), title), shown.missing)
+
+
+def _region(truth: Source, others: list[Source], choice: Choice) -> Region:
+    """Of at most `VOXELS` where the pyramids are high enough for that."""
+    with suppress(InputError):
+        return region_of(truth, others, choice, VOXELS)
+    return region_of(truth, others, choice)
 
 
 def _fullest(found: Found) -> int:
