@@ -1,12 +1,13 @@
 import numpy as np
 import pytest
 
-from densem.errors import ConfigError, InputError
+from densem.errors import ConfigError, IntegrityError
 from densem.experiments.benchmark import BenchmarkRequest, do, pending, plan, run_all
 from densem.model import Ensemble, Model
 from densem.study import Study
-from densem.study.distillation import DistilRequest, distil, taught, unlabelled
+from densem.study.distillation import DistilRequest, best_start, distil, taught, unlabelled
 from densem.study.training import labelled
+from densem.training import Recipe
 
 PUPIL = """
 [[rows]]
@@ -75,6 +76,7 @@ def test_a_distilled_row(with_pupil):
     more = next(v for v in seen if v.name == "more")
     assert (more.labels.read() == 255).all()
     assert not (place / "targets").exists()
+    assert Model.load(place / "model").training["start"]["name"] in ("mixed-s1", "mixed-s2")
     assert setting.record(setting.run("pupil/s1")).results.keys() == {"eval", "test"}
     _targets_are_the_mean(setting, record, place)
     _on_the_command_line(setting, record)
@@ -95,10 +97,15 @@ def _targets_are_the_mean(setting, record, place):
 def _on_the_command_line(setting, record):
     folders = tuple(str(setting.place(setting.run(m)) / "model") for m in record.members)
     study = Study.open(setting.study.folder)
-    lines = list(distil(study, DistilRequest(ensemble=folders, unlabelled=("more",))))
-    assert lines[0] == "The ensemble of 2 labels train, more."
+    request = DistilRequest(
+        ensemble=folders, unlabelled=("more",), start="random", overrides=("optimizer.lr=0.02",)
+    )
+    lines = list(distil(study, request))
+    assert lines[:2] == ["The ensemble of 2 labels train, more.", "Training distilled-1 on what it says."]
     assert study.manifest.models["distilled-1"].trained_on.keys() == {"train", "more"}
-    assert study.model("distilled-1").training["steps"] == 6
+    training = study.model("distilled-1").training
+    assert (training["steps"], training["recipe"]["optimizer"]["lr"]) == (6, 0.02)
+    assert "start" not in training
     assert not (study.run_folder("distilled-1") / "targets").exists()
 
 
@@ -110,5 +117,25 @@ def test_what_must_not_teach(study):
         unlabelled(study, "test")
     with pytest.raises(ConfigError, match="give --ensemble MODEL, repeated for every member"):
         list(distil(study, DistilRequest(ensemble=())))
-    with pytest.raises(InputError, match="--set changes a recipe: give --recipe with it"):
-        list(distil(study, DistilRequest(ensemble=("x",), overrides=("a=b",))))
+
+
+def test_it_begins_with_the_best_member_that_is_the_same_network(with_pupil):
+    setting, _ = with_pupil
+    members = [Model.load(setting.place(setting.run(f"mixed/s{s}")) / "model") for s in (1, 2)]
+    same = Recipe.of_model(members[0].training, "mixed")
+    wider = same.with_filters(4)
+    for scores, expected in (((0.4, 0.3), 0), ((0.3, 0.4), 1)):
+        for member, score in zip(members, scores, strict=True):
+            member.training["eval_miou"] = score
+        assert best_start(Ensemble(members), same) is members[expected]
+        assert best_start(Ensemble(members), wider) is None
+
+
+def test_a_row_that_was_begun_otherwise_is_refused(with_pupil):
+    from densem.experiments import row_plan
+
+    setting, _ = with_pupil
+    row = setting.suite.row("pupil")
+    assert row_plan.planned(setting, row) is not None
+    with pytest.raises(IntegrityError, match=r"row 'pupil' was begun with start"):
+        row_plan.planned(setting, row.model_copy(update={"start": "random"}))

@@ -160,6 +160,8 @@ def test_an_ensemble_with_flips_is_one_prediction(told):
         (["evaluate", "STUDY", "--prediction", "first-eval", "--protocol", "cell"], "Did you mean 'cells'?"),
         (["train", "STUDY", "--recipe", "defalt"], "Did you mean 'default'?"),
         (["train", "STUDY", "--name", "first"], "there is a model 'first' already"),
+        (["train", "STUDY", "--start", "frist"], "Did you mean 'first'?"),
+        (["train", "STUDY", "--start", "first", "--recipe", "unet-2d"], "beginning with model 'first': expected a recipe for its network"),
         (["train", "STUDY", "--set", "patches.rair=1"], "patches.rare"),
         (["train", "STUDY", "--volumes", "trian"], "Did you mean 'train'?"),
         (["train", "STUDY", "--volumes", "train", "--volumes", "trian"], "Did you mean 'train'?"),
@@ -184,6 +186,25 @@ def test_a_volume_without_labels_cannot_be_scored_or_learnt_from(told, tmp_path,
     assert "has no labels to compare with" in capsys.readouterr().err
     assert run(["train", str(folder), "--volumes", "eval"]) == 2
     assert "has no labels to learn from" in capsys.readouterr().err
+
+
+@pytest.mark.filterwarnings("default::densem.errors.DensemWarning")
+def test_a_model_is_trained_further_and_what_it_saw_before_is_remembered(told, tmp_path, capsys):
+    folder = tmp_path / "copy"
+    shutil.copytree(told, folder)
+    assert run(["train", str(folder), "--start", "first", "--volumes", "eval", "--name", "on"]) == 0
+    assert "Training on from first on, by its recipe, on eval 1x72x88" in capsys.readouterr().out
+    models = Study.open(folder).manifest.models
+    assert models["on"].recipe == "as first"
+    assert models["on"].trained_on.keys() == {"train", "eval"}
+    assert run(["predict", str(folder), "--model", "on", "--volume", "train"]) == 0
+    capsys.readouterr()
+    assert run(["evaluate", str(folder), "--prediction", "on-train"]) == 0
+    assert "Model on was trained on this volume" in capsys.readouterr().err
+    elsewhere = tmp_path / "elsewhere"
+    shutil.copytree(folder / "models/first", elsewhere)
+    assert run(["train", str(folder), "--start", str(elsewhere), "--volumes", "eval", "--name", "off"]) == 0
+    assert Study.open(folder).manifest.models["off"].trained_on == models["on"].trained_on
 
 
 @pytest.mark.filterwarnings("default::densem.errors.DensemWarning")

@@ -186,8 +186,15 @@ def distill(
     max_time: MaxTime = None,
     set_: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Override a value of --recipe; may be repeated."),
+        typer.Option("--set", metavar="KEY=VALUE", help="Override a value of the recipe; may be repeated."),
     ] = None,
+    start: Annotated[
+        str,
+        typer.Option(
+            help="What to begin with: best (the weights of the best member, where the network is the same), "
+            "random, or a model."
+        ),
+    ] = "best",
     soft: Annotated[
         float | None,
         typer.Option(
@@ -208,7 +215,7 @@ def distill(
     request = DistilRequest(
         ensemble=tuple(ensemble or ()), recipe=recipe, name=name, max_time=parse_time(max_time),
         overrides=tuple(set_ or ()), seed=seed, unlabelled=tuple(unlabelled or ()), soft=soft,
-        temperature=temperature,
+        temperature=temperature, start=start,
     )  # fmt: skip
     with bar("Labelling") as progress:
         for line in distil(Study.open(study), request, progress):

@@ -22,7 +22,12 @@ MaxTime = Annotated[
 @app.command()
 def train(
     study: StudyFolder,
-    recipe: Annotated[str, typer.Option(help="Name of a packaged recipe, or a .toml file.")] = "default",
+    recipe: Annotated[
+        str | None,
+        typer.Option(
+            help="Name of a packaged recipe, or a .toml file.", show_default="default, or of --start"
+        ),
+    ] = None,
     name: Annotated[str | None, typer.Option(help="Name of the model.", show_default="<recipe>-<n>")] = None,
     max_time: MaxTime = None,
     set_: Annotated[
@@ -33,6 +38,13 @@ def train(
     volumes: Annotated[
         list[str] | None,
         typer.Option(help="Volumes to train on, with commas or repeated.", show_default="all of role train"),
+    ] = None,
+    start: Annotated[
+        str | None,
+        typer.Option(
+            help="Train this model (name or folder) further, on what is labelled by now.",
+            show_default="random weights",
+        ),
     ] = None,
 ) -> None:
     """Train a model on the labelled volumes of a study; interrupted, the same command goes on."""
@@ -46,6 +58,7 @@ def train(
         overrides=tuple(set_ or ()),
         seed=seed,
         volumes=listed(volumes, "--volumes"),
+        start=start,
     )
     for line in train_model(Study.open(study), request):
         typer.echo(line)

@@ -16,7 +16,7 @@ from densem.experiments.replicate import finish, keep_model
 from densem.experiments.row_plan import recipe_of
 from densem.experiments.setting import Run, Setting
 from densem.model import Ensemble, Model
-from densem.study.distillation import taught, unlabelled
+from densem.study.distillation import best_start, taught, unlabelled
 from densem.study.training import ContextMeasure, Validation, gather
 from densem.training import train
 
@@ -67,6 +67,7 @@ def _trained(setting: Setting, run: Run, ensemble: Ensemble) -> Model:
             seed=run.seed,
             name=f"{run.row.slug}-s{run.seed}",
             measure=ContextMeasure(material.judge),
+            start=best_start(ensemble, recipe) if run.row.start == "best" else None,
         )
     keep_model(result.model, folder, peak.mb)
     shutil.rmtree(folder / "targets", ignore_errors=True)

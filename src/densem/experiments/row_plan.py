@@ -68,6 +68,7 @@ def planned(setting: Setting, row: Row) -> Recipe | None:
     if not path.is_file():
         return None
     facts = json.loads(path.read_text())
+    facts["asked"].setdefault("start", "random")  # as all began while there was no choice
     now = json.loads(json.dumps(_asked(setting, row, gather(setting.study))))
     changed = [key for key in now if facts["asked"].get(key) != now[key]]
     if changed:
@@ -118,6 +119,7 @@ def _asked(setting: Setting, row: Row, material: Material) -> dict[str, Any]:
         "train volumes": volume_ids(material.learn),
         "eval volumes": volume_ids(material.judge),
         "classes": setting.study.schema.to_table(),
+        **({"start": row.start} if row.kind == "distilled" else {}),
     }
 
 

@@ -102,6 +102,11 @@ class Row(_Section):
     soft: float = Field(
         default=0.7, ge=0, le=1, description="of a distilled network: share of the loss on soft targets"
     )
+    start: Literal["best", "random"] = Field(
+        default="best",
+        description="of a distilled network: it begins with the weights of the ensemble's best member on the "
+        "eval volumes, where that is the same network, or with random ones",
+    )
     annotator: str | None = Field(
         default=None, description="of annotators: whose annotations are judged, semantic.<annotator>.zarr"
     )
@@ -111,7 +116,16 @@ class Row(_Section):
         allowed = {
             "network": ("recipe", "overrides", "replicates", "budget"),
             "ensemble": ("of", "k", "how", "replacement"),
-            "distilled": ("of", "recipe", "overrides", "replicates", "budget", "temperature", "soft"),
+            "distilled": (
+                "of",
+                "recipe",
+                "overrides",
+                "replicates",
+                "budget",
+                "temperature",
+                "soft",
+                "start",
+            ),
             "annotators": ("annotator",),
         }[self.kind]
         needed = {

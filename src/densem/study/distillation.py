@@ -2,7 +2,8 @@
 
 1. The ensemble labels the training volumes, and unlabelled ones if there are any, with its probabilities;
    these soft targets are stored once (see `densem.sampling.SoftTargets` for why).
-2. A network of a member's size is trained on them, and on the labels where there are labels.
+2. A network of a member's size is trained on them, and on the labels where there are labels. It begins with
+   the weights of the ensemble's best member where it is the same network.
 3. It is validated on the eval volumes like any other. Labels of eval and test volumes teach nothing.
 
 Source: Hinton, Vinyals and Dean, Distilling the knowledge in a neural network, 2015.
@@ -12,15 +13,17 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from densem.errors import ConfigError, ExistsError, InputError
+from densem.errors import ConfigError, ExistsError
 from densem.schema import UNLABELLED
 from densem.study.manifest import ModelEntry, check_name, claimed, locked
+from densem.study.prediction import load_model
 from densem.study.study import Study
 from densem.study.training import (
     ContextMeasure,
@@ -28,18 +31,20 @@ from densem.study.training import (
     Validation,
     gather,
     keep_record,
+    seen_by,
     volume_ids,
     with_intensity,
 )
 from densem.volumes import Volume, open_volume
 
 if TYPE_CHECKING:
-    from densem.model import Ensemble
+    from densem.model import Ensemble, Model
     from densem.sampling import LabelledVolume
     from densem.training import Recipe
 
 Progress = Callable[[int, int], None]
 TARGETS = "targets"
+BEST, RANDOM = "best", "random"
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,8 @@ class DistilRequest:
         seed: of weights and samples.
         unlabelled: names of volumes to learn from beside those of role train.
         soft, temperature: as in a recipe's [loss]; the recipe's without them.
+        start: best, the member of the highest score on the eval volumes where the network is the same;
+            random; or a model of the study or a model folder.
     """
 
     ensemble: tuple[str, ...]
@@ -66,6 +73,7 @@ class DistilRequest:
     unlabelled: tuple[str, ...] = ()
     soft: float | None = None
     temperature: float | None = None
+    start: str = BEST
 
 
 def distil(study: Study, request: DistilRequest, progress: Progress | None = None) -> Iterator[str]:
@@ -78,13 +86,10 @@ def distil(study: Study, request: DistilRequest, progress: Progress | None = Non
         ConfigError: without an ensemble, or for a volume that must not teach.
     """
     from densem.model import Ensemble
-    from densem.study.prediction import load_model
     from densem.training import train
 
     if not request.ensemble:
         raise ConfigError("densem distill: give --ensemble MODEL, repeated for every member")
-    if request.overrides and request.recipe is None:
-        raise InputError("densem distill: --set changes a recipe: give --recipe with it")
     ensemble = Ensemble([load_model(study, m) for m in request.ensemble])
     name = check_name(request.name or _free_name(study), "model")
     if name in study.manifest.models:
@@ -93,11 +98,13 @@ def distil(study: Study, request: DistilRequest, progress: Progress | None = Non
     material = gather(study)
     yield from material.said
     extra = [unlabelled(study, v) for v in request.unlabelled]
+    start = _start(study, request.start, ensemble, recipe)
     run = study.run_folder(name)
     with claimed(run, f"training {name}"):
         yield f"The ensemble of {len(ensemble.members)} labels {_named([*material.learn, *extra])}."
         volumes = taught(ensemble, [*material.learn, *extra], run / TARGETS, progress)
-        yield f"Training {name} on what it says."
+        begun = f", beginning with the weights of {start.name}" if start is not None else ""
+        yield f"Training {name} on what it says{begun}."
         result = train(
             recipe,
             volumes,
@@ -108,6 +115,7 @@ def distil(study: Study, request: DistilRequest, progress: Progress | None = Non
             max_time=request.max_time,
             name=name,
             measure=ContextMeasure(material.judge),
+            start=start,
         )
     with locked(study.path) as manifest:
         result.model.save(study.model_folder(name), overwrite=True)
@@ -115,7 +123,7 @@ def distil(study: Study, request: DistilRequest, progress: Progress | None = Non
         manifest.models[name] = ModelEntry(
             id=result.model.id,
             recipe=request.recipe or f"as {ensemble.members[0].name}",
-            trained_on=volume_ids([*material.learn, *extra]),
+            trained_on={**seen_by(study, request.ensemble), **volume_ids([*material.learn, *extra])},
             evaluated_on=volume_ids(material.judge),
         )
     shutil.rmtree(run / TARGETS, ignore_errors=True)
@@ -189,12 +197,30 @@ def _array(path: Path) -> Any:
 def _recipe(ensemble: Ensemble, request: DistilRequest) -> Recipe:
     from densem.training import Recipe
 
+    first = ensemble.members[0]
     if request.recipe is not None:
         recipe = Recipe.load(request.recipe, request.overrides)
     else:
-        first = ensemble.members[0]
-        recipe = Recipe.from_table(first.training["recipe"], f"model {first.name}")
+        recipe = Recipe.of_model(first.training, first.name, request.overrides)
     return with_softness(recipe, request.soft, request.temperature)
+
+
+def best_start(ensemble: Ensemble, recipe: Recipe) -> Model | None:
+    """The member of the highest score on the eval volumes that is the network of a recipe; None if none."""
+    from densem.training import begun_with
+
+    ranked = sorted(ensemble.members, key=lambda m: -float(m.training.get("eval_miou", -1.0)))
+    for member in ranked:
+        with suppress(ConfigError):
+            begun_with(member, recipe, ensemble.schema, ensemble.voxel_size_nm)
+            return member
+    return None
+
+
+def _start(study: Study, word: str, ensemble: Ensemble, recipe: Recipe) -> Model | None:
+    if word == RANDOM:
+        return None
+    return best_start(ensemble, recipe) if word == BEST else load_model(study, word)
 
 
 def with_softness(recipe: Recipe, soft: float | None, temperature: float | None) -> Recipe:

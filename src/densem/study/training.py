@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,21 +19,37 @@ from densem.errors import ConfigError, DensemWarning, ExistsError, InputError
 from densem.evaluation import contingency, scores
 from densem.schema import UNLABELLED, LabelSchema
 from densem.study.manifest import ModelEntry, check_name, claimed, locked
+from densem.study.prediction import load_model
 from densem.study.study import Study
 from densem.volumes import Volume
 from densem.volumes.intensity import measure_intensity
 
+if TYPE_CHECKING:
+    from densem.model import Model
+    from densem.training import Recipe
+
 
 @dataclass(frozen=True)
 class TrainRequest:
-    """What is to be trained, as the command line gives it."""
+    """What is to be trained, as the command line gives it.
 
-    recipe: str = "default"
+    Attributes:
+        recipe: name or file; without one that of `start`, for as many steps, or `default`.
+        name: of the model.
+        max_time: seconds of training; the recipe's steps without it.
+        overrides: section.key=value.
+        seed: of weights and samples.
+        volumes: to learn from; all of role train without them.
+        start: model of the study, or a model folder, to begin with in place of random weights.
+    """
+
+    recipe: str | None = None
     name: str | None = None
     max_time: float | None = None
     overrides: tuple[str, ...] = ()
     seed: int = 0
     volumes: tuple[str, ...] | None = None
+    start: str | None = None
 
 
 @dataclass(frozen=True)
@@ -107,17 +123,19 @@ def train_model(study: Study, request: TrainRequest) -> Iterator[str]:
     Yields:
         Lines for the user: what was decided, and at the end how good the model is.
     """
-    name = check_name(request.name or _free_name(study, Path(request.recipe).stem), "model")
+    source = request.recipe or request.start or "default"
+    name = check_name(request.name or _free_name(study, Path(source).stem), "model")
     if name in study.manifest.models:
         raise ExistsError(f"study {study.name}: there is a model {name!r} already; give another --name")
     from densem.sampling import LabelledVolume
-    from densem.training import Recipe, train
+    from densem.training import train
 
-    recipe = Recipe.load(request.recipe, request.overrides)
+    start = load_model(study, request.start) if request.start else None
+    recipe, said = _recipe(request, start)
     material = gather(study, request.volumes)
     learn, judge = material.learn, material.judge
     yield from material.said
-    yield f"Training {name} by recipe {request.recipe} on {_listed(learn)}; validating on {_listed(judge)}."
+    yield f"Training {name} {said} on {_listed(learn)}; validating on {_listed(judge)}."
     validate = Validation(judge, study.schema)
     with claimed(study.run_folder(name), f"training {name}"):
         result = train(
@@ -130,17 +148,30 @@ def train_model(study: Study, request: TrainRequest) -> Iterator[str]:
             max_time=request.max_time,
             name=name,
             measure=ContextMeasure(judge),
+            start=start,
         )
     with locked(study.path) as manifest:
         result.model.save(study.model_folder(name), overwrite=True)  # left over from a kill right here
         keep_record(study.run_folder(name), study.model_folder(name))
         manifest.models[name] = ModelEntry(
             id=result.model.id,
-            recipe=request.recipe,
-            trained_on=volume_ids(learn),
+            recipe=request.recipe or (f"as {start.name}" if start else "default"),
+            trained_on={**seen_by(study, [request.start] if request.start else []), **volume_ids(learn)},
             evaluated_on=volume_ids(judge),
         )
     yield from _outcome(study, name, result)
+
+
+def _recipe(request: TrainRequest, start: Model | None) -> tuple[Recipe, str]:
+    """The recipe, and how it is named in a sentence."""
+    from densem.training import Recipe
+
+    if request.recipe is None and start is not None:
+        recipe = Recipe.of_model(start.training, start.name, request.overrides)
+        return recipe, f"from {start.name} on, by its recipe,"
+    name = request.recipe or "default"
+    begun = f" from {start.name} on" if start is not None else ""
+    return Recipe.load(name, request.overrides), f"by recipe {name}{begun}"
 
 
 def _outcome(study: Study, name: str, result: Any) -> Iterator[str]:
@@ -220,6 +251,24 @@ def _warn_of_the_same_image(learn: list[Labelled], judge: list[Labelled]) -> Non
                 DensemWarning,
                 stacklevel=4,
             )
+
+
+def seen_by(study: Study, models: Sequence[str]) -> dict[str, str]:
+    """Volume name -> ids of image and labels, of all volumes that models have learned from.
+
+    Args:
+        study: whose models they are.
+        models: names of its models, or model folders.
+    """
+    found: dict[str, str] = {}
+    for word in models:
+        known = study.manifest.models.get(word)
+        if known is not None:
+            found |= known.trained_on
+        else:
+            volumes = load_model(study, word).training.get("volumes", {})
+            found |= {name: f"{ids['image']} {ids['labels']}" for name, ids in volumes.items()}
+    return found
 
 
 def volume_ids(volumes: list[Labelled]) -> dict[str, str]:

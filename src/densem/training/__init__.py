@@ -2,5 +2,6 @@
 
 from densem.training.fit import TrainingResult, settle, train
 from densem.training.recipe import Recipe
+from densem.training.start import begun_with
 
-__all__ = ["Recipe", "TrainingResult", "settle", "train"]
+__all__ = ["Recipe", "TrainingResult", "begun_with", "settle", "train"]

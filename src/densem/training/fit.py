@@ -38,6 +38,7 @@ from densem.training.prefetch import Prefetch
 from densem.training.progress import TrainingProgress, duration
 from densem.training.recipe import Recipe
 from densem.training.runtime import KEPT_BYTES, Runtime, quiet_lightning
+from densem.training.start import begun_with
 from densem.training.state import RunState, restore
 
 log = logging.getLogger(__name__)
@@ -81,6 +82,7 @@ def train(
     progress: bool = True,
     name: str = "model",
     measure: Callable[[Model], TilePlan] | None = None,
+    start: Model | None = None,
 ) -> TrainingResult:
     """Train a model.
 
@@ -96,20 +98,24 @@ def train(
         progress: show how far it is.
         name: of the model.
         measure: finds the context the trained model needs; outside the time budget.
+        start: begin with its weights, and so with its network, instead of random ones.
 
     Raises:
+        ConfigError, SchemaError, VoxelSizeError: if recipe, classes or voxels are not those of `start`.
         KeyboardInterrupt: after Ctrl-C or SIGTERM, once a checkpoint is written.
         IntegrityError: if the run in the folder was started with something else.
     """
     _check_voxel_sizes(volumes)
+    if start is not None:
+        recipe = begun_with(start, recipe, schema, volumes[0].image.voxel_size_nm)
     _check_patches(recipe.planned(volumes[0].image.voxel_size_nm), volumes)
     _check_weights(recipe)
-    asked = run_folder.identity(recipe, volumes, schema, seed, max_time)
+    asked = run_folder.identity(recipe, volumes, schema, seed, max_time, start.id if start else None)
     if not resume:
         run_folder.clear(folder)
     found = run_folder.find(folder, asked)
     folder.mkdir(parents=True, exist_ok=True)
-    job = _Job(asked, folder, tuple(volumes), schema, name, seed, max_time, validate, progress)
+    job = _Job(asked, folder, tuple(volumes), schema, name, seed, max_time, validate, progress, start)
     keep_memory(times=0, limit=KEPT_BYTES)
     with Interruption() as interruption, quiet_lightning():
         run = _Run.prepare(job, found or recipe, begun=found is not None, interruption=interruption)
@@ -177,6 +183,7 @@ class _Job:
     max_time: float | None
     validate: Validate | None
     progress: bool
+    start: Model | None = None
 
 
 class _Run:
@@ -350,6 +357,8 @@ class _Run:
         if self.recipe.network.weights:
             count = networks.load_published(network, self.recipe.network.weights)
             log.info("%d tensors of published weights from %s", count, self.recipe.network.weights)
+        if self.job.start is not None:
+            network.load_state_dict(self.job.start.network.state_dict())
         runtime = self.around.runtime
         weights = torch.from_numpy(self.data.class_weights)
         return TrainingModule(network.to(runtime.device), self.recipe, runtime.dtype, weights)
@@ -394,7 +403,7 @@ class _Run:
         )
 
     def _summary(self, best_step: int) -> dict[str, Any]:
-        state, plan = self.state, self.state.plan
+        state, plan, start = self.state, self.state.plan, self.job.start
         assert plan is not None
         return {
             "densem": __version__,
@@ -409,6 +418,7 @@ class _Run:
             "statistics_from_patches": plan.final_patches,
             "precision": "bfloat16" if self.around.runtime.bfloat16 else "float32",
             "volumes": self.job.asked["volumes"],
+            **({"start": {"name": start.name, "id": start.id}} if start is not None else {}),
         }
 
     def close(self) -> None:

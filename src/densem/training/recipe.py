@@ -6,6 +6,7 @@ section knows is refused with the nearest key that exists.
 
 from __future__ import annotations
 
+import copy
 import math
 import tomllib
 from collections.abc import Sequence
@@ -163,13 +164,32 @@ class Recipe(_Section):
             table = tomllib.loads(text)
         except tomllib.TOMLDecodeError as error:
             raise ConfigError(f"{where}: not a TOML file: {error}") from None
-        for override in overrides:
-            _override(table, override)
-        return cls.from_table(table, where)
+        return cls.from_table(table, where, overrides)
 
     @classmethod
-    def from_table(cls, table: dict[str, Any], where: str) -> Recipe:
-        """From the table of a TOML file; `where` is for messages."""
+    def of_model(cls, training: dict[str, Any], name: str, overrides: Sequence[str] = ()) -> Recipe:
+        """The recipe that a model was trained by, for as many steps as that took, with overrides.
+
+        Args:
+            training: the model's summary.
+            name: of the model, for messages.
+            overrides: section.key=value.
+
+        Raises:
+            ConfigError: if it does not say so.
+        """
+        if not {"recipe", "steps"} <= training.keys():
+            raise ConfigError(f"model {name!r} does not say how it was trained; give --recipe")
+        table = copy.deepcopy(training["recipe"])
+        table["schedule"]["steps"] = training["steps"]
+        return cls.from_table(table, f"model {name}", overrides)
+
+    @classmethod
+    def from_table(cls, table: dict[str, Any], where: str, overrides: Sequence[str] = ()) -> Recipe:
+        """From the table of a TOML file, with overrides; `where` is for messages."""
+        table = copy.deepcopy(table)
+        for override in overrides:
+            _override(table, override)
         try:
             recipe = cls.model_validate(table)
         except ValidationError as error:

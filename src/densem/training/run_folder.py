@@ -24,9 +24,14 @@ IDENTITY, RECIPE = "run.json", "recipe.toml"
 
 
 def identity(
-    recipe: Recipe, volumes: Sequence[LabelledVolume], schema: LabelSchema, seed: int, max_time: float | None
+    recipe: Recipe,
+    volumes: Sequence[LabelledVolume],
+    schema: LabelSchema,
+    seed: int,
+    max_time: float | None,
+    start: str | None = None,
 ) -> dict[str, Any]:
-    """All that decides a run, as plain values."""
+    """All that decides a run, as plain values; `start` is the id of a model that it begins with."""
     return {
         "recipe": recipe.model_dump(mode="json"),
         "seed": seed,
@@ -41,6 +46,7 @@ def identity(
             for v in volumes
         },
         "schema": schema.to_table(),
+        **({"start": start} if start is not None else {}),
     }
 
 
