@@ -87,3 +87,15 @@ def test_no_batches_are_refused():
         "normalisation statistics: expected at least one batch to estimate them from, found none; "
         "give about 100 patches"
     )
+
+
+def test_statistics_are_of_what_prediction_sees_so_nothing_is_dropped():
+    torch.manual_seed(0)
+    tail = [torch.nn.Conv3d(4, 5, 1), BatchNormalization(5)]
+    whole = torch.nn.Sequential(torch.nn.Conv3d(1, 4, 1), torch.nn.Dropout(0.5), *tail)
+    bare = torch.nn.Sequential(copy.deepcopy(whole[0]), *copy.deepcopy(tail))
+    for network in (whole, bare):
+        reestimate_normalization(network, batches(3))
+        assert not network.training
+    assert torch.equal(whole[-1].running_mean, bare[-1].running_mean)
+    assert torch.equal(whole[-1].running_var, bare[-1].running_var)

@@ -53,6 +53,9 @@ def reestimate_normalization(network: nn.Module, batches: Iterable[Tensor]) -> i
         m.reset_running_stats()
         m.momentum = None
     network.train()
+    for part in network.modules():
+        if isinstance(part, nn.modules.dropout._DropoutNd):
+            part.eval()  # prediction drops nothing
     count = 0
     with torch.no_grad():
         for batch in batches:
