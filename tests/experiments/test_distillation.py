@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
 
-from densem.errors import ConfigError, IntegrityError
+from densem.errors import ConfigError, IntegrityError, SchemaError
 from densem.experiments.benchmark import BenchmarkRequest, do, pending, plan, run_all
 from densem.model import Ensemble, Model
+from densem.schema import LabelSchema
 from densem.study import Study
 from densem.study.distillation import DistilRequest, best_start, distil, taught, unlabelled
 from densem.study.training import labelled
@@ -139,3 +140,14 @@ def test_a_row_that_was_begun_otherwise_is_refused(with_pupil):
     assert row_plan.planned(setting, row) is not None
     with pytest.raises(IntegrityError, match=r"row 'pupil' was begun with start"):
         row_plan.planned(setting, row.model_copy(update={"start": "random"}))
+
+
+def test_an_ensemble_of_other_classes_is_refused(with_pupil, tmp_path):
+    setting, _ = with_pupil
+    folder = str(setting.place(setting.run("mixed/s1")) / "model")
+    names = list(reversed(setting.study.schema.names))
+    other = Study.create(tmp_path / "other", LabelSchema.from_names(names))
+    with pytest.raises(
+        SchemaError, match=r"study other: expected an ensemble of its classes, .*; distil it in"
+    ):
+        list(distil(other, DistilRequest(ensemble=(folder,))))

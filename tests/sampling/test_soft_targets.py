@@ -103,3 +103,40 @@ def test_held_is_what_is_read():
     box = Box((1, 3, 5), (4, 20, 19))
     assert np.array_equal(found.held().read(box), found.read(box))
     assert found.held().probabilities.dtype == np.uint8
+
+
+def test_a_volume_that_is_hardly_labelled_is_drawn_as_often_as_its_size_says(tmp_path):
+    sparse = volume(1)
+    few = np.full(SHAPE, 255, np.uint8)
+    few[2, :20] = sparse.labels.read()[2, :20]
+    drawn = sampler(
+        tmp_path,
+        LabelledVolume(sparse.image, Volume(few, SIZE), "v1", sparse.soft),
+        volume(2, labelled=False),
+    )
+    names = [drawn._source_and_shape(2 * i)[0].volume.name for i in range(400)]
+    assert 0.4 < names.count("v1") / 400 < 0.6
+
+
+def test_class_weights_are_those_of_the_labels_not_of_the_teacher(tmp_path):
+    labels_of = volume(1)
+    wrong = np.zeros((3, *SHAPE), np.uint8)
+    wrong[2] = 255  # the teacher takes the unlabelled volume for the last class throughout
+    extra = volume(2, labelled=False)
+    soft = SoftTargets(Volume(np.full(SHAPE, 2, np.uint8), SIZE), wrong, "teacher")
+    extra = LabelledVolume(extra.image, extra.labels, "v2", soft)
+    found = TrainingSet.prepare([labels_of, extra], SCHEMA, ErrorWeights(), tmp_path)
+    alone = TrainingSet.prepare([labels_of], SCHEMA, ErrorWeights(), tmp_path)
+    assert np.array_equal(found.class_weights, alone.class_weights)
+
+
+def test_interpolated_targets_are_rounded(tmp_path):
+    turned = Augmentation(rotation={"probability": 1.0, "strength": 25.0})
+    certain = volume()
+    told = np.zeros((3, *SHAPE), np.uint8)
+    told[0], told[1], told[2] = 252, 2, 1
+    soft = SoftTargets(certain.soft.classes, told, "teacher")
+    drawn = sampler(tmp_path, LabelledVolume(certain.image, certain.labels, "v", soft), augmentation=turned)
+    for i in range(6):
+        sample = drawn.sample(i)
+        assert [np.unique(c).tolist() for c in sample.soft] == [[252], [2], [1]]

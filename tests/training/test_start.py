@@ -9,7 +9,7 @@ import torch
 from densem.errors import ConfigError, IntegrityError, SchemaError, VoxelSizeError
 from densem.model import AffinityHead
 from densem.schema import LabelSchema
-from densem.training import Recipe, begun_with, train
+from densem.training import Recipe, begun_with, metrics, train
 
 STILL = ("optimizer.lr=1e-30", "optimizer.weight_decay=0", "schedule.ema=0", "schedule.steps=2")
 
@@ -45,6 +45,21 @@ def test_it_learns_further(toy, first, tmp_path):
     assert begun.training["steps"] == first.training["steps"] == 5
     mine, theirs = kernels(begun), kernels(first)
     assert not any(torch.equal(mine[k], theirs[k]) for k in theirs)
+
+
+def test_weights_that_training_only_makes_worse_are_kept(toy, first, tmp_path):
+    scores = iter([0.8, 0.5, 0.6, 0.7])
+
+    def validate(model):
+        return {"miou": next(scores), "predicted": {0: 1, 1: 1}}
+
+    recipe = as_trained(first, "schedule.validations=3", "schedule.steps=6")
+    result = train(recipe, [toy.volume], toy.schema, tmp_path, start=first, validate=validate)
+    assert (result.best_step, result.score) == (0, 0.8)
+    mine, theirs = kernels(result.model), kernels(first)
+    assert all(torch.equal(mine[k], theirs[k]) for k in theirs)
+    rows = [r["eval/miou"] for r in metrics.read(tmp_path) if "eval/miou" in r]
+    assert rows == [0.8, 0.5, 0.6, 0.7]
 
 
 def test_a_run_is_resumed_with_the_model_it_began_with(toy, first, tmp_path):

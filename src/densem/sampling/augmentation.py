@@ -139,7 +139,9 @@ def resample(array: np.ndarray, places: np.ndarray, kind: Kind) -> np.ndarray:
         padding_mode="reflection",
         align_corners=True,
     )
-    return taken[0].numpy().astype(array.dtype, copy=False)
+    values = taken[0].numpy()
+    whole = np.issubdtype(array.dtype, np.integer) and kind == "linear"
+    return (np.rint(values) if whole else values).astype(array.dtype, copy=False)
 
 
 def shift_sections(arrays: list[np.ndarray], piece: Piece, rng: np.random.Generator) -> list[np.ndarray]:

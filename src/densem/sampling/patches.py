@@ -147,6 +147,11 @@ class Source:
     objects: Any = None
 
     @property
+    def teaching(self) -> int:
+        """Voxels that something is learnt from: those with a label, and with soft targets all."""
+        return self.index.labelled if self.soft is None else self.box.size
+
+    @property
     def box(self) -> Box:
         """The whole volume."""
         return self.volume.image.box
@@ -202,9 +207,11 @@ class TrainingSet:
         )
         if not objects:
             volumes = [replace(v, objects=None) for v in volumes]
-        indices = [_index(v, schema) for v in volumes]
         _check_soft(volumes, schema)
-        counts = np.sum([i.counts for i in indices], axis=0, initial=0)
+        indices = [LabelIndex.scan(v.labels, schema, seed=0) for v in volumes]
+        labelled = np.sum([i.counts for i in indices], axis=0, initial=0)
+        indices = [_index(v, i, schema) for v, i in zip(volumes, indices, strict=True)]
+        counts = labelled if np.any(labelled) else np.sum([i.counts for i in indices], axis=0, initial=0)
         if not np.any(counts):
             names = ", ".join(v.name for v in volumes) or "none given"
             raise InputError(f"training needs at least one labelled voxel, found none in: {names}")
@@ -236,11 +243,10 @@ def _source(volume: LabelledVolume, index: LabelIndex, boundary: Any, held: bool
     return Source(volume, index, volume.image.read(), volume.labels.read(), kept, soft, ids)
 
 
-def _index(volume: LabelledVolume, schema: LabelSchema) -> LabelIndex:
-    """Of the labels; of a volume without any, of what its teacher takes it for."""
-    found = LabelIndex.scan(volume.labels, schema, seed=0)
-    if found.labelled or volume.soft is None:
-        return found
+def _index(volume: LabelledVolume, labels: LabelIndex, schema: LabelSchema) -> LabelIndex:
+    """That of the labels; of a volume without any, of what its teacher takes it for."""
+    if labels.labelled or volume.soft is None:
+        return labels
     return LabelIndex.scan(volume.soft.classes, schema, seed=0)
 
 
@@ -284,8 +290,8 @@ class PatchSampler:
         self.training_set = training_set
         self.seed = seed
         self.augmentation = augmentation
-        labelled = np.array([s.index.labelled for s in training_set.sources], float)
-        self._shares = labelled / labelled.sum()
+        of_each = np.array([s.teaching for s in training_set.sources], float)
+        self._shares = of_each / of_each.sum()
 
     def batch(self, step: int) -> Sample:
         """The samples of a step, stacked: image (N, 1, Z, Y, X), labels and weights (N, Z, Y, X)."""

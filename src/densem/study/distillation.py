@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from densem.errors import ConfigError, ExistsError
+from densem.errors import ConfigError, ExistsError, SchemaError
 from densem.schema import UNLABELLED
 from densem.study.manifest import ModelEntry, check_name, claimed, locked
 from densem.study.prediction import load_model
@@ -91,6 +91,7 @@ def distil(study: Study, request: DistilRequest, progress: Progress | None = Non
     if not request.ensemble:
         raise ConfigError("densem distill: give --ensemble MODEL, repeated for every member")
     ensemble = Ensemble([load_model(study, m) for m in request.ensemble])
+    _check_classes(study, ensemble)
     name = check_name(request.name or _free_name(study), "model")
     if name in study.manifest.models:
         raise ExistsError(f"study {study.name}: there is a model {name!r} already; give another --name")
@@ -183,7 +184,9 @@ def _labelled_by(ensemble: Ensemble, image: Volume, place: Path, progress: Progr
         finished = known.attributes.get("complete", False)
         if finished and (record.get("model_id"), record.get("input")) == (ensemble.id, image.id):
             return known
-    options = PredictOptions(save=("probabilities",), runtime="torch", overwrite=path.exists())
+    options = PredictOptions(
+        save=("probabilities",), runtime="torch", overwrite=path.exists(), affinities=False
+    )
     return predict(ensemble, image, place, options, progress, {"command": "densem distill"}).classes
 
 
@@ -215,6 +218,15 @@ def best_start(ensemble: Ensemble, recipe: Recipe) -> Model | None:
             begun_with(member, recipe, ensemble.schema, ensemble.voxel_size_nm)
             return member
     return None
+
+
+def _check_classes(study: Study, ensemble: Ensemble) -> None:
+    ours, theirs = study.schema, ensemble.schema
+    if (ours.ids, ours.names) != (theirs.ids, theirs.names):
+        raise SchemaError(
+            f"study {study.name}: expected an ensemble of its classes, {', '.join(ours.names)}, found one of "
+            f"{', '.join(theirs.names)}; distil it in a study of these classes"
+        )
 
 
 def _start(study: Study, word: str, ensemble: Ensemble, recipe: Recipe) -> Model | None:

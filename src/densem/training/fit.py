@@ -246,6 +246,8 @@ class _Run:
             KeyboardInterrupt: when asked to stop.
         """
         self._make_plan()
+        if self.job.start is not None and self.around.validate is not None and not self.state.step:
+            Loop(self.state, self.around).score_start(self.module)
         while self.state.plan is None or self.state.step < self.state.plan.steps:
             trouble = self._fit(self.state.plan.steps if self.state.plan else MEASURED_STEPS)
             if trouble:

@@ -136,6 +136,15 @@ class Loop(lightning.Callback):
             reestimate(network, self.around, module.recipe.schedule.probe_patches)
             return self.around.validate(network.eval())
 
+    def score_start(self, module: TrainingModule) -> None:
+        """The weights that a run begins with are the first candidates for its best."""
+        started = time.monotonic()
+        result = self.score(module)
+        self.state.seconds += time.monotonic() - started
+        numbers = flatten({k: v for k, v in result.items() if k not in ("predicted", "true")}, "eval")
+        self.around.metrics.add(self.state.step, self.state.seconds, **numbers)
+        self._keep_if_best(module, float(result["miou"]))
+
     def _tick(self) -> None:
         now = time.monotonic()
         self.state.seconds += now - self._clock
@@ -174,11 +183,16 @@ class Loop(lightning.Callback):
         several = sum(map(bool, result.get("true", {"any": 1, "other": 1}).values())) > 1
         if late and len(classes) == 1 and several:
             self.trouble = f"only class {classes[0]} is predicted on the eval volume after {state.step} steps"
-        elif math.isfinite(score) and (state.best_score is None or score > state.best_score):
-            state.best_score, state.best_step = score, state.step
-            state.best = {k: v.clone() for k, v in module.averaged.values.items()}
+        else:
+            self._keep_if_best(module, score)
         self._line_clock = time.monotonic()
         self._losses, self._voxels = [], 0
+
+    def _keep_if_best(self, module: TrainingModule, score: float) -> None:
+        state = self.state
+        if math.isfinite(score) and (state.best_score is None or score > state.best_score):
+            state.best_score, state.best_step = score, state.step
+            state.best = {k: v.clone() for k, v in module.averaged.values.items()}
 
 
 def flatten(values: dict[str, Any], prefix: str) -> dict[str, float]:

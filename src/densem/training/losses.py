@@ -47,11 +47,18 @@ def cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
     Returns:
         A float32 scalar; 0 where nothing is labelled or all weights are 0.
     """
-    table = logits.movedim(1, -1).reshape(-1, logits.shape[1]).float()
     target = labels.reshape(-1).long()
-    voxelwise = F.cross_entropy(table, target, ignore_index=UNLABELLED, reduction="none")
-    counted = weights.reshape(-1) * (target != UNLABELLED)
-    return (voxelwise * counted).sum() / counted.sum().clamp_min(torch.finfo(torch.float32).tiny)
+    voxelwise = F.cross_entropy(_voxels(logits), target, ignore_index=UNLABELLED, reduction="none")
+    return _mean(voxelwise, weights.reshape(-1) * (target != UNLABELLED))
+
+
+def _voxels(logits: Tensor) -> Tensor:
+    """(N, C, Z, Y, X) as float32, a row a voxel."""
+    return logits.movedim(1, -1).reshape(-1, logits.shape[1]).float()
+
+
+def _mean(values: Tensor, weights: Tensor) -> Tensor:
+    return (values * weights).sum() / weights.sum().clamp_min(torch.finfo(torch.float32).tiny)
 
 
 def middle(batch: Batch, outputs: Tensor) -> Batch:
@@ -92,33 +99,52 @@ def loss_with_affinities(
     return loss_of_classes(heads) + share * affinity_loss(pairs, targets)
 
 
-def divergence(logits: Tensor, soft: Tensor, class_weights: Tensor, temperature: float = 1.0) -> Tensor:
-    """Weighted mean divergence of a network's class probabilities from those of a teacher, times T^2.
+def divergence(logits: Tensor, told: Tensor, temperature: float = 1.0) -> Tensor:
+    """Divergence of a network's class probabilities from those of a teacher, times T^2, of every voxel.
 
-    KL(q || p) with q and p softened alike: q ~ soft^(1/T), p = softmax(logits / T). The factor T^2 keeps the
-    size of its gradients. A voxel weighs what its classes weigh in the teacher's eyes.
+    KL(q || p) with q and p softened alike: q ~ told^(1/T), p = softmax(logits / T). The factor T^2 keeps the
+    size of its gradients.
     Source: Hinton, Vinyals and Dean, Distilling the knowledge in a neural network, 2015.
 
     Args:
-        logits: (N, C, Z, Y, X), any float type.
-        soft: uint8 (N, C, Z, Y, X), probabilities in 255ths.
-        class_weights: float32 (C,).
+        logits: float32 (V, C).
+        told: float32 (V, C), probabilities, kept in 255ths: with T above 1 those below 1/510 count as that.
         temperature: T; larger ones let small probabilities speak.
 
     Returns:
-        A float32 scalar.
+        float32 (V,).
     """
-    classes = logits.shape[1]
-    told = soft.movedim(1, -1).reshape(-1, classes).float()
-    told = told / told.sum(1, keepdim=True).clamp_min(1)
-    weights = told @ class_weights.to(told)
     softened = told.clamp_min(0.5 / 255).pow(1 / temperature) if temperature != 1 else told
     softened = softened / softened.sum(1, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
-    table = logits.movedim(1, -1).reshape(-1, classes).float()
-    said = F.log_softmax(table / temperature, dim=1)
-    voxelwise = (torch.xlogy(softened, softened) - softened * said).sum(1)
-    total = weights.sum().clamp_min(torch.finfo(torch.float32).tiny)
-    return temperature**2 * (voxelwise * weights).sum() / total
+    said = F.log_softmax(logits / temperature, dim=1)
+    return temperature**2 * (torch.xlogy(softened, softened) - softened * said).sum(1)
+
+
+def taught_loss(
+    logits: Tensor, batch: Batch, soft: float, temperature: float = 1.0, class_weights: Tensor | None = None
+) -> Tensor:
+    """Weighted mean of what a network is told by labels and by a teacher.
+
+    A labelled voxel counts as it does without a teacher, and its loss is the cross-entropy and the divergence
+    in shares of 1 - soft and soft. One without a label learns from the teacher alone, and counts what its
+    classes count in the teacher's eyes.
+
+    Args:
+        logits: (N, C, Z, Y, X), any float type.
+        batch: labels, weights and soft targets.
+        soft: share of the teacher where there is a label.
+        temperature: of the divergence.
+        class_weights: float32 (C,); all classes alike without them.
+    """
+    rows, target = _voxels(logits), batch.labels.reshape(-1).long()
+    told = _voxels(batch.soft)
+    told = told / told.sum(1, keepdim=True).clamp_min(1)
+    labelled = target != UNLABELLED
+    expected = told.sum(1) if class_weights is None else (told * class_weights.to(told)).sum(1)
+    weights = torch.where(labelled, batch.weights.reshape(-1), expected)
+    share = torch.where(labelled, soft, 1.0)
+    hard = F.cross_entropy(rows, target, ignore_index=UNLABELLED, reduction="none")
+    return _mean((1 - share) * hard + share * divergence(rows, told, temperature), weights)
 
 
 def loss_of(
@@ -135,20 +161,18 @@ def loss_of(
         outputs: logits by head.
         batch: what they are compared with.
         auxiliary: share of the auxiliary head.
-        soft: share of the divergence from the batch's soft targets, if it has any; the rest is cross-entropy.
-        temperature: of that divergence.
-        class_weights: float32 (C,), for that divergence; all classes alike without them.
+        soft: share of the batch's soft targets, if it has any, where there is a label.
+        temperature: of these targets.
+        class_weights: float32 (C,), of voxels without a label; all classes alike without them.
 
     Outputs that are smaller than the patch, of a network that does not pad, are those of its middle.
     """
     batch = middle(batch, outputs["semantic"])
 
     def of_head(logits: Tensor) -> Tensor:
-        hard = cross_entropy(logits, batch.labels, batch.weights)
         if not soft or batch.soft.numel() == 0:
-            return hard
-        weights = logits.new_ones(logits.shape[1]) if class_weights is None else class_weights
-        return (1 - soft) * hard + soft * divergence(logits, batch.soft, weights, temperature)
+            return cross_entropy(logits, batch.labels, batch.weights)
+        return taught_loss(logits, batch, soft, temperature, class_weights)
 
     loss = of_head(outputs["semantic"])
     if auxiliary and "auxiliary" in outputs:

@@ -54,8 +54,8 @@ def begun_with(
     if decided.planned(voxel_size_nm).offsets != offsets:
         expected = "with its affinities" if offsets else "without affinities"
         raise ConfigError(
-            f"{where}: expected a recipe {expected}, found another; train it by the recipe it was made by, or "
-            "begin with random weights"
+            f"{where}: expected a recipe {expected}, found another; train it by the recipe it was made "
+            "by, or begin with random weights"
         )
     return decided
 
