@@ -4,11 +4,13 @@ import pickle
 
 import pytest
 import torch
+from monai.networks.nets.resnet import ResNet, get_medicalnet_pretrained_resnet_args
 from safetensors.torch import save_file
 
 from densem.errors import ConfigError, IntegrityError, NotFoundError
 from densem.networks import build, load_published
 from densem.networks.published import renamed
+from densem.networks.residual import ResidualBlock
 
 SMALL = {"n_classes": 3, "filters": 2}
 
@@ -31,7 +33,9 @@ def published(network, prefix="module."):
     return found
 
 
-@pytest.mark.parametrize("name", ["medicalnet-10", "medicalnet-50", "deeplab-v3plus-18"])
+@pytest.mark.parametrize(
+    "name", ["medicalnet-10", "medicalnet-18", "medicalnet-34", "medicalnet-50", "deeplab-v3plus-18"]
+)
 def test_every_tensor_of_the_resnet_is_replaced_and_no_other(name, tmp_path):
     network = build(name, SMALL)
     before = {k: v.clone() for k, v in network.state_dict().items()}
@@ -42,6 +46,40 @@ def test_every_tensor_of_the_resnet_is_replaced_and_no_other(name, tmp_path):
     assert load_published(network, tmp_path / "r.pth") == len(weights)
     for key, tensor in network.state_dict().items():
         assert torch.equal(tensor, before[key] + 1 if key.startswith("backbone.") else before[key]), key
+
+
+@pytest.mark.parametrize(("depth", "blocks"), [(10, (1, 1, 1, 1)), (18, (2, 2, 2, 2)), (34, (3, 4, 6, 3))])
+def test_names_and_shapes_are_those_of_the_published_networks(depth, blocks, tmp_path):
+    """As MONAI builds them for these weights, at width 2."""
+    _, kind = get_medicalnet_pretrained_resnet_args(depth)
+    theirs = ResNet(
+        "basic", blocks, [2, 4, 8, 16], n_input_channels=1, shortcut_type=kind, bias_downsample=False
+    ).state_dict()
+    torch.save({"state_dict": theirs}, tmp_path / "r.pth")
+    network = build(f"medicalnet-{depth}", SMALL)
+    load_published(network, tmp_path / "r.pth")
+    assert torch.equal(
+        network.backbone.stages[1][0].units[0].convolution.weight, theirs["layer2.0.conv1.weight"]
+    )
+
+
+def test_a_connection_without_weights_is_that_of_monai():
+    torch.manual_seed(0)
+    x = torch.randn(2, 3, 5, 8, 7)
+    block = ResidualBlock(
+        (3, 6, 6),
+        stride=(2, 2, 2),
+        dilation=(1, 1, 1),
+        kernel=(3, 3, 3),
+        normalization="none",
+        around="zeros",
+    )
+    for unit in block.units:
+        unit.convolution.weight.data.zero_()
+        if unit.convolution.bias is not None:
+            unit.convolution.bias.data.zero_()
+    theirs = ResNet("basic", (1, 1, 1, 1), [2, 4, 8, 16])._downsample_basic_block(x, 6, 2)
+    assert torch.equal(block(x), theirs.relu())
 
 
 def test_safetensors_without_a_prefix(tmp_path):

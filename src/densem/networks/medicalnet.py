@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from densem.networks.geometry import Geometry
 from densem.networks.layers import BatchNormalization, Normalization, channels_last, initialize
 from densem.networks.resampling import StridedConvolution, TransposedConvolution, Unit, interpolate
-from densem.networks.residual import ResidualStages, Stage
+from densem.networks.residual import Around, ResidualStages, Stage
 
 TWO, THREE, FOUR = (2, 2, 2), (3, 3, 3), (4, 4, 4)
 MULTIPLE = (8, 8, 8)
@@ -48,7 +48,12 @@ class MedicalNet(nn.Module):
         self.config = config
         kind = config.normalization
         stages = (Stage(), Stage(2), Stage(1, (2,)), Stage(1, (4,)))
-        self.backbone = ResidualStages(config.depth, config.filters, stages, planar=False, normalization=kind)
+        around: Around = (
+            "zeros" if config.depth in (18, 34) else "projection"
+        )  # as their weights were published
+        self.backbone = ResidualStages(
+            config.depth, config.filters, stages, planar=False, normalization=kind, around=around
+        )
         width = max(1, config.filters // 2)
         self.up = TransposedConvolution(self.backbone.widths[-1], width, TWO)
         self.normalization = BatchNormalization(width) if kind == "batch" else None

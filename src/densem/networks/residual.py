@@ -21,6 +21,7 @@ from densem.networks.layers import Normalization
 from densem.networks.resampling import Unit, max_pool
 
 Depth = Literal[10, 18, 34, 50, 101]
+Around = Literal["projection", "zeros"]
 BLOCKS: dict[int, tuple[int, int, int, int]] = {
     10: (1, 1, 1, 1),
     18: (2, 2, 2, 2),
@@ -65,6 +66,7 @@ class ResidualStages(nn.Module):
         planar: bool,
         normalization: Normalization = "batch",
         channels: int = 1,
+        around: Around = "projection",
     ) -> None:
         super().__init__()
         self.planar = planar
@@ -83,6 +85,7 @@ class ResidualStages(nn.Module):
                         dilation=_triple(stage.dilation(b), planar),
                         kernel=_triple(3, planar),
                         normalization=normalization,
+                        around=around,
                     )
                     for b in range(BLOCKS[depth][s])
                 )
@@ -112,7 +115,11 @@ class ResidualStages(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """Two 3x3x3 convolutions, or a 3x3x3 one between two of 1x1x1, and a connection around them."""
+    """Two 3x3x3 convolutions, or a 3x3x3 one between two of 1x1x1, and a connection around them.
+
+    Where stride or width change, the connection is a projection (a 1x1x1 convolution) or has no weights:
+    every n-th voxel, and further channels of zeros (options B and A of He et al., 2016).
+    """
 
     def __init__(
         self,
@@ -122,9 +129,11 @@ class ResidualBlock(nn.Module):
         dilation: Triple,
         kernel: Triple,
         normalization: Normalization,
+        around: Around = "projection",
     ) -> None:
         super().__init__()
         come, inner, out = widths
+        self.stride, self.added = stride, out - come
         if inner == out:
             self.units = nn.ModuleList(
                 [
@@ -140,15 +149,21 @@ class ResidualBlock(nn.Module):
                     Unit(inner, out, ONES, normalization, slope=None),
                 ]
             )
-        changes = come != out or stride != ONES
+        changes = around == "projection" and (come != out or stride != ONES)
         self.shortcut = Unit(come, out, ONES, normalization, stride=stride, slope=None) if changes else None
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, c, Z, Y, X) to (N, f, Z', Y', X') >= 0."""
-        around = x if self.shortcut is None else self.shortcut(x)
+        around = self._without_weights(x) if self.shortcut is None else self.shortcut(x)
         for unit in self.units:
             x = unit(x)
         return F.relu(x + around)
+
+    def _without_weights(self, x: Tensor) -> Tensor:
+        if self.stride == ONES and not self.added:
+            return x
+        z, y, across = self.stride
+        return F.pad(x[:, :, ::z, ::y, ::across], (0, 0, 0, 0, 0, 0, 0, self.added))
 
     def field(self, field: Field) -> Field:
         """After the block; what goes around it sees less."""
