@@ -12,7 +12,7 @@ from made_up import ROWS, SCHEMA, SUITE, MadeUpRow, made_up_benchmark
 from densem.blocks import Box
 from densem.cli import app as command_line
 from densem.errors import ConfigError, FormatError, NotFoundError
-from densem.evaluation import Verdict
+from densem.evaluation import BlockTables, Verdict
 from densem.experiments import cell
 from densem.experiments.cell import benchmark_cell
 from densem.experiments.comparisons import compared
@@ -169,14 +169,71 @@ def test_a_reference_that_collapsed_leaves_no_marks(tmp_path):
     assert "statistics" not in table.facts
 
 
-def test_damaged_block_tables_cost_the_marks_and_not_the_table(tmp_path):
+def test_damaged_block_tables_cost_the_mark_of_their_row_alone(tmp_path):
     folder = made_up_benchmark(tmp_path)
     next(folder.path.glob("runs/twin/s1/blocks-test-cells.npz")).write_bytes(b"torn")
     table = compared(gather(folder), folder, rounds=200)
     assert set(table.facts["not_compared"]) == {TEST}
-    assert "blocks-test-cells.npz" in table.facts["not_compared"][TEST]
+    (why,) = table.facts["not_compared"][TEST]
+    assert why.startswith("Twin of Deep: ")
+    assert "blocks-test-cells.npz" in why
     assert EVAL in row_of(table, "twin").comparisons
     assert TEST not in row_of(table, "twin").comparisons
+    assert row_of(table, "flat").comparisons[TEST].verdict is Verdict.LOWER
+
+
+def test_a_damaged_reference_costs_the_marks_and_not_the_table(tmp_path):
+    folder = made_up_benchmark(tmp_path)
+    next(folder.path.glob("runs/deep/s1/blocks-test-cells.npz")).write_bytes(b"torn")
+    table = compared(gather(folder), folder, rounds=200)
+    assert not any(TEST in row.comparisons for row in table.rows)
+    (why,) = table.facts["not_compared"][TEST]
+    assert why.startswith("Deep, and so no row: ")
+
+
+def relabelled(folder, record):
+    """The block tables of a record as of an annotation that leaves a third of a block unlabelled."""
+    for result in record.results.values():
+        for paths in result.blocks.values():
+            for path in paths.values():
+                place = folder.folder_of(record) / path
+                tables = BlockTables.load(place)
+                tables.counts[2] = tables.counts[2] * 2 // 3
+                tables.save(place)
+
+
+def test_a_row_scored_on_another_annotation_costs_its_own_marks_alone(tmp_path):
+    folder = made_up_benchmark(tmp_path)
+    relabelled(folder, next(r for r in folder.records() if r.name == "twin/s4"))
+    table = compared(gather(folder), folder, rounds=200)
+    assert not row_of(table, "twin").comparisons
+    assert {key: len(reasons) for key, reasons in table.facts["not_compared"].items()} == {EVAL: 1, TEST: 1}
+    assert "only against the same annotation" in table.facts["not_compared"][EVAL][0]
+    assert row_of(table, "flat").comparisons[EVAL].verdict is Verdict.LOWER
+
+
+def test_the_human_row_leaves_the_others_their_marks(tmp_path):
+    human = {"slug": "human", "title": "Second annotator", "kind": "annotators", "annotator": "ann"}
+    folder = made_up_benchmark(tmp_path, suite={**SUITE, "rows": [*SUITE["rows"], human]})
+    one = next(r for r in folder.records() if r.name == "twin/s1")
+    facts = {
+        "row": "human",
+        "title": "Second annotator",
+        "kind": "annotators",
+        "seed": None,
+        "training": None,
+    }
+    record = one.model_copy(update={**facts, "network": None, "recipe": None, "model": None, "curve": ()})
+    shutil.copytree(folder.folder_of(one), folder.folder_of(record))
+    record.write(folder.folder_of(record))
+    relabelled(folder, record)
+    table = compared(gather(folder), folder, rounds=200)
+    assert not row_of(table, "human").comparisons
+    assert row_of(table, "human").count("done") == 1
+    assert "not_compared" not in table.facts
+    assert {row.key for row in table.rows if EVAL in row.comparisons} == {
+        "ensemble-deep", "deep", "twin", "flat"
+    }  # fmt: skip
 
 
 # ---- files -----------------------------------------------------------------------------------

@@ -111,7 +111,8 @@ def _remarks(table: ResultsTable) -> list[str]:
     lines = ["Mean ± standard deviation of the runs; a difference inside that spread means nothing."]
     if said and reference is not None:
         lines.append(f"Against {_plain(reference.title)} (ref.): {said}.")
-    lines += [f"Not compared: {_plain(why)}" for why in table.facts.get("not_compared", {}).values()]
+    refused = table.facts.get("not_compared", {}).values()
+    lines += [f"Not compared: {_plain(why)}" for reasons in refused for why in reasons]
     lines += [f"{_plain(row.title)}: {_plain(why)}" for row in table.rows if (why := what_is_missing(row))]
     return lines
 

@@ -154,7 +154,9 @@ def compare(
         ConfigError: for an unknown score, or one that the protocol does not give.
         SchemaError, FormatError: for tables of other classes, volumes, annotations or blocks.
     """
-    _check_rows(reference, other, rounds)
+    if rounds < 100:
+        raise ConfigError(f"rounds: expected at least 100 rounds of resampling, found {rounds}")
+    check_rows(reference, other)
     first, second = (np.array([r.score(score) for r in row]) for row in (reference, other))
     spread_known = min(len(first), len(second)) > 1
     draws = _draw([*reference, *other], len(first), score, rounds, seed)
@@ -288,12 +290,16 @@ def _channels(replicate: Replicate, score: str) -> list[int]:
     return organelles
 
 
-def _check_rows(reference: Sequence[Replicate], other: Sequence[Replicate], rounds: int) -> None:
+def check_rows(reference: Sequence[Replicate], other: Sequence[Replicate]) -> None:
+    """Refuse two rows that were not scored on the same annotations, in the same blocks.
+
+    Raises:
+        InputError: for an empty row, or other numbers of volumes.
+        SchemaError, FormatError: for tables of other classes, volumes, annotations or blocks.
+    """
     if not reference or not other:
         which = "reference" if not reference else "other"
         raise InputError(f"compare: the {which} row has no replicate; a crashed row cannot be compared")
-    if rounds < 100:
-        raise ConfigError(f"rounds: expected at least 100 rounds of resampling, found {rounds}")
     expected = reference[0].tables
     for replicate in (*reference, *other):
         if len(replicate.tables) != len(expected):

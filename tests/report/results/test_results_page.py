@@ -108,9 +108,11 @@ def test_a_benchmark_with_nothing_finished_makes_a_page(state: str) -> None:
     assert "has no finished run: nothing can be compared" in html
 
 
-def test_columns_that_could_not_be_compared_are_said() -> None:
-    made = replace(table(row("a", 0.5)), facts={"not_compared": {MIOU: "other annotations"}})
-    assert "The rows could not be compared in eval MIoU: other annotations" in page(results_page(made))
+def test_rows_that_could_not_be_compared_are_said() -> None:
+    made = replace(table(row("a", 0.5)), facts={"not_compared": {MIOU: ["A: other annotations", "B: torn"]}})
+    html = page(results_page(made))
+    assert "Not compared in eval MIoU: A: other annotations" in html
+    assert "Not compared in eval MIoU: B: torn" in html
 
 
 def test_restarted_runs_are_listed() -> None:

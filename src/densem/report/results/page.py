@@ -111,12 +111,13 @@ def legend(table: ResultsTable) -> str:
 
 
 def _uncompared(table: ResultsTable) -> tuple[Block, ...]:
-    """Why a column has no marks."""
+    """Why a row, or a column, has no mark."""
     refused = table.facts.get("not_compared", {})
     return tuple(
-        Notice(f"The rows could not be compared in {table.column(key).title}: {why}")
-        for key, why in refused.items()
+        Notice(f"Not compared in {table.column(key).title}: {why}")
+        for key, reasons in refused.items()
         if key in table.headline
+        for why in reasons
     )
 
 
