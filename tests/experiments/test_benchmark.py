@@ -421,6 +421,20 @@ def test_a_column_that_the_classes_cannot_serve(study, suite_file):
     assert setting.protocols == ("labelled",)
 
 
+def test_classes_without_organelles_keep_their_test_column(study, suite_file):
+    study.path.write_text(study.path.read_text().replace("organelle = true\n", ""))
+    text = suite_file.read_text().replace('protocol = "cells"', 'protocol = "cells"\notherwise = "labelled"')
+    suite_file.write_text(text)
+    setting = begin(Study.open(study.folder), suite_file)
+    record = do(setting, setting.run("flat/s1"))
+    table = gather(setting.folder)
+    assert [c.title for c in table.headlines] == [
+        "eval MIoU", "test MIoU over organelles (no organelles marked: all classes)",
+    ]  # fmt: skip
+    run = next(r for row in table.rows for r in row.runs if r.name == "flat/s1")
+    assert run.values[table.headline[1]] == record.metric("test", "labelled", "miou") is not None
+
+
 def test_a_run_whose_benchmark_has_ended_does_not_begin(monkeypatch):
     from densem.experiments import child
 

@@ -233,3 +233,13 @@ def test_columns_follow_the_classes():
     plain = poster.resolved(LabelSchema.from_names(["a", "b"])).columns[1]
     assert (cells.protocol, plain.protocol) == (Protocol.CELLS, Protocol.LABELLED)
     assert cells.otherwise is plain.otherwise is None
+
+
+def test_without_organelles_a_mean_over_them_is_one_over_all_classes():
+    poster = Suite.load("poster")
+    column = poster.resolved(LabelSchema.from_names(["a", "b"])).columns[1]
+    assert column.metric == "miou"
+    assert column.title == "test MIoU over organelles (no organelles marked: all classes)"
+    assert column.resolved(LabelSchema.from_names(["a", "b"])) == column
+    cells = poster.resolved(LabelSchema.resolve("platelet")).columns[1]
+    assert (cells.metric, cells.title) == ("miou_organelles", "test MIoU over organelles")

@@ -238,7 +238,7 @@ def _headline(suite: Suite, rows: Sequence[Row]) -> dict[str, str]:
     for column in suite.columns:
         protocols = [p for p in (column.protocol, column.otherwise) if p is not None]
         keys = [f"{column.role}/{protocol.value}/{column.metric}" for protocol in protocols]
-        found[next((key for key in keys if key in present), keys[0])] = column.title
+        found.setdefault(next((key for key in keys if key in present), keys[0]), column.title)
     return found
 
 

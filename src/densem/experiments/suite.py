@@ -68,11 +68,17 @@ class Column(_Section):
     metric: Metric = Field(default="miou", description="the score")
 
     def resolved(self, schema: LabelSchema) -> Column:
-        """The column with the protocol that the classes of a study can serve."""
-        chosen = self.protocol
-        if self.otherwise is not None and not serves(schema, chosen):
-            chosen = self.otherwise
-        return self.model_copy(update={"protocol": chosen, "otherwise": None})
+        """The column with the protocol that the classes of a study can serve.
+
+        Where no class is an organelle, a mean over organelles becomes one over all classes, and the title
+        says so.
+        """
+        update: dict[str, Any] = {"otherwise": None}
+        if self.otherwise is not None and not serves(schema, self.protocol):
+            update["protocol"] = self.otherwise
+        if self.metric == "miou_organelles" and not schema.organelle_ids:
+            update |= {"metric": "miou", "title": f"{self.title} (no organelles marked: all classes)"}
+        return self.model_copy(update=update)
 
 
 class Row(_Section):

@@ -92,6 +92,13 @@ def test_without_a_test_volume_the_page_says_that_scores_are_optimistic() -> Non
     assert "told apart" not in html
 
 
+def test_test_scores_outside_the_table_are_not_denied() -> None:
+    runs = tuple(run(f"a/s{n}", 0.5 + n / 10, values={"test/labelled/miou": 0.4}) for n in (1, 2))
+    html = page(results_page(table(row("a", runs=runs))))
+    assert "no scores on test volumes" not in html
+    assert "The table has no column of the test volumes. The eval volumes chose" in html
+
+
 def test_one_run_alone_makes_a_page() -> None:
     html = page(results_page(table(row("a", 0.5))))
     assert html.count("<figure") == 1

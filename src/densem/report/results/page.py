@@ -43,6 +43,7 @@ _GROUPS: tuple[tuple[Group, str, str], ...] = (
         "What a row costs. Times hold for the machines named under Methods and for nothing else.",
     ),
 )
+_NO_TEST = "There are no scores on test volumes. "
 _ACROSS = 6  # columns of a further table, at most
 
 
@@ -137,9 +138,11 @@ def warnings(table: ResultsTable) -> tuple[str, ...]:
             f"Not complete: {missing} runs are missing, of {_listed(rows)}. What is here may still change."
         )
     if not any(c.key.startswith("test/") for c in table.headlines):
+        scored = any(c.key.startswith("test/") and c.is_score for c in table.columns)
         found.append(
-            "There are no scores on test volumes. The eval volumes chose the weights of every run and the "
-            "members of ensembles, so scores on them are optimistic."
+            ("The table has no column of the test volumes. " if scored else _NO_TEST)
+            + "The eval volumes chose the weights of every run and the members of ensembles, so scores on "
+            "them are optimistic."
         )
     if table.reference_row is not None and not table.reference_row.done:
         found.append(
