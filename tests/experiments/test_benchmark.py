@@ -352,6 +352,51 @@ def test_more_replicates_can_be_added_and_ensembles_follow(finished, tmp_path):
     assert names(pending(more, ("pair",))) == ["mixed/s3", "pair"]
 
 
+def copied(finished, tmp_path):
+    """A finished benchmark of its own: its study, and the suite's file."""
+    import shutil
+
+    setting, _ = finished
+    shutil.copytree(setting.study.folder.parent, tmp_path / "home")
+    return Study.open(tmp_path / "home/study"), tmp_path / "home/tiny.toml"
+
+
+def test_fewer_replicates_later_leave_all_finished_runs_candidates(finished, tmp_path):
+    study, suite_file = copied(finished, tmp_path)
+    suite_file.write_text(suite_file.read_text().replace("k = 2", "k = 1"))
+    setting = plan(study, BenchmarkRequest(str(suite_file), replicates=1))
+    assert "mixed/s2" not in names(setting.runs())
+    assert [r.name for r in setting.finished("mixed")] == ["mixed/s1", "mixed/s2"]
+    assert pending(setting) == []
+
+
+def test_annotations_corrected_halfway_are_judged_anew_without_training(finished, tmp_path, monkeypatch):
+    from densem.experiments import replicate
+    from densem.study.intake import ImportRequest, import_volume
+
+    study, suite_file = copied(finished, tmp_path)
+    labels = study.labels("test").read().copy()
+    labels[:, :20, 10:50] = 255
+    import tifffile
+
+    tifffile.imwrite(tmp_path / "corrected.tif", labels)
+    request = ImportRequest(
+        labels=tmp_path / "corrected.tif", voxel_size_nm=(40.0, 10.0, 10.0), overwrite=True
+    )
+    import_volume(study, "test", request, lambda done, total: None)
+    study = Study.open(study.folder)
+    setting = plan(study, BenchmarkRequest(str(suite_file)))
+    before = setting.record(setting.run("flat/s1"))
+    assert names(pending(setting)) == ["mixed/s1", "flat/s1", "mixed/s2", "flat/s2", "pair"]
+    monkeypatch.setattr(replicate, "train", _never)
+    record = do(setting, setting.run("flat/s1"))
+    assert record.done, record.error
+    assert record.results["eval"].scores == before.results["eval"].scores
+    voxels = [r.scores("test", "labelled").voxels for r in (before, record)]
+    assert voxels[0] - voxels[1] == 5 * 20 * 40
+    assert names(pending(setting)) == ["mixed/s1", "mixed/s2", "flat/s2", "pair"]
+
+
 def test_a_time_budget_is_measured_once_for_a_row(study, suite_file, monkeypatch):
     from densem.experiments import row_plan
 

@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pytest
 
@@ -130,6 +132,47 @@ def test_it_begins_with_the_best_member_that_is_the_same_network(with_pupil):
             member.training["eval_miou"] = score
         assert best_start(Ensemble(members), same) is members[expected]
         assert best_start(Ensemble(members), wider) is None
+
+
+def test_a_pupil_of_other_teachers_than_its_ensemble_has_is_trained_anew(with_pupil):
+    setting, _ = with_pupil
+    assert pending(setting, ("pupil",)) == []
+    ensemble = setting.record(setting.run("pair"))
+    other = ensemble.model_copy(update={"members": ensemble.members[::-1]})
+    other.write(setting.place(setting.run("pair")))
+    assert [r.name for r in pending(setting, ("pupil",))] == ["pupil/s1"]
+
+
+def test_fewer_replicates_later_leave_a_pupil_its_teachers(with_pupil):
+    from dataclasses import replace
+
+    from densem.experiments.distillation import teachers
+
+    setting, _ = with_pupil
+    rows = tuple(row.model_copy(update={"k": 1}) if row.slug == "pair" else row for row in setting.suite.rows)
+    suite = setting.suite.model_copy(update={"rows": rows}).with_replicates(1)
+    fewer = replace(setting, suite=suite)
+    assert pending(fewer, ("pupil",)) == []
+    assert {t.name for t in teachers(fewer, fewer.run("pupil/s1"))} == {"mixed/s1", "mixed/s2"}
+
+
+def test_unlabelled_volumes_are_part_of_the_plan(with_pupil):
+    from densem.experiments import row_plan
+
+    setting, _ = with_pupil
+    row = setting.suite.row("pupil")
+    assert row_plan.unlabelled_names(setting, row) == ["more"]
+    without = row.model_copy(update={"unlabelled": False})
+    assert row_plan.unlabelled_names(setting, without) == []
+    with pytest.raises(IntegrityError, match=r"row 'pupil' was begun with unlabelled volumes \{\"more\": "):
+        row_plan.planned(setting, without)
+    path = setting.folder.row("pupil") / "plan.json"
+    facts = json.loads(path.read_text())
+    del facts["asked"]["unlabelled volumes"]
+    path.write_text(json.dumps(facts))
+    assert row_plan.planned(setting, without) is not None
+    with pytest.raises(IntegrityError, match=r"row 'pupil' was begun with unlabelled volumes \{\}"):
+        row_plan.planned(setting, row)
 
 
 def test_a_row_that_was_begun_otherwise_is_refused(with_pupil):

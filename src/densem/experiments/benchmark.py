@@ -1,6 +1,8 @@
 """Benchmark: all runs of a suite, one after another or as jobs, whatever happens to some of them.
 
-1. What has a record is done; what was begun goes on; an ensemble is chosen anew when runs were added.
+1. What has a record is done; what was begun goes on; an ensemble is chosen anew when runs were added, a
+   network distilled anew when its ensemble has other members; what was scored on other volumes or
+   annotations than the study has now is scored anew.
 2. Every run works in a process of its own: one that crashes, or is killed for memory, is one failed run.
 3. A run that fails leaves a record saying why, and the others go on; it is tried again when asked to.
 """
@@ -105,7 +107,23 @@ def _is_pending(setting: Setting, run: Run, retry_failed: bool) -> bool:
     record = setting.record(run)
     if record is None or (record.status == "failed" and retry_failed):
         return True
+    if record.done and _was_scored_on_others(setting, run, record):
+        return True
+    if run.row.kind == "distilled":
+        return record.done and _has_other_teachers(setting, run, record)
     return run.row.kind == "ensemble" and _can_be_chosen_anew(setting, run, record)
+
+
+def _was_scored_on_others(setting: Setting, run: Run, record: RunRecord) -> bool:
+    """Whether volumes or annotations are other ones now: it is judged anew, without another training."""
+    then = {role: result.volumes for role, result in record.results.items()}
+    return then != setting.volumes_of(run.row)
+
+
+def _has_other_teachers(setting: Setting, run: Run, record: RunRecord) -> bool:
+    """Whether the ensemble has been chosen anew since a network was distilled from it."""
+    ensemble = setting.record(setting.run(run.row.of or ""))
+    return ensemble is not None and ensemble.done and ensemble.members != record.members
 
 
 def _can_be_chosen_anew(setting: Setting, run: Run, record: RunRecord) -> bool:

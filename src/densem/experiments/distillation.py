@@ -1,6 +1,7 @@
 """Distillation as a row of a benchmark: one network trained on what an ensemble says, judged like the others.
 
-It learns from the volumes of role train and unlabelled. The ensemble was chosen by the eval volumes, as any.
+It learns from the volumes of role train, and unless its row says otherwise from those of role unlabelled.
+The ensemble was chosen by the eval volumes, as any.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from densem.experiments.ensembles import load
 from densem.experiments.made_by import PeakMemory
 from densem.experiments.record import RunRecord
 from densem.experiments.replicate import finish, keep_model
-from densem.experiments.row_plan import recipe_of
+from densem.experiments.row_plan import recipe_of, unlabelled_names
 from densem.experiments.setting import Run, Setting
 from densem.model import Ensemble, Model
 from densem.study.distillation import best_start, taught, unlabelled
@@ -47,15 +48,21 @@ def teachers(setting: Setting, run: Run) -> list[RunRecord]:
         raise IncompleteError(
             f"a distilled network learns from ensemble {source.name!r}, which is not finished"
         )
-    found = [setting.record(setting.run(name)) for name in record.members]
-    return [f for f in found if f is not None]
+    finished = {r.name: r for r in setting.finished(source.row.of or "")}
+    gone = [name for name in record.members if name not in finished]
+    if gone:
+        raise IncompleteError(
+            f"a distilled network learns from ensemble {source.name!r}, whose member {gone[0]!r} is not "
+            "finished any more; run the ensemble's row anew"
+        )
+    return [finished[name] for name in record.members]
 
 
 def _trained(setting: Setting, run: Run, ensemble: Ensemble) -> Model:
     folder, study = setting.place(run), setting.study
     recipe = recipe_of(setting, run.row)
     material = gather(study)
-    extra = [unlabelled(study, name) for name in study.names("unlabelled")]
+    extra = [unlabelled(study, name) for name in unlabelled_names(setting, run.row)]
     assert run.seed is not None
     with PeakMemory() as peak:
         result = train(

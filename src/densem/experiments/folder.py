@@ -85,13 +85,13 @@ class BenchmarkFolder:
         folder = self.path / PLACES[kind] / row
         return folder if seed is None else folder / f"s{seed}"
 
-    def records(self) -> list[RunRecord]:
-        """All records there are, sorted by row and seed.
+    def records(self, row: str = "*") -> list[RunRecord]:
+        """All records there are, or those of one row, sorted by row and seed.
 
         Raises:
             FormatError: naming the first that cannot be read.
         """
-        patterns = ("runs/*/s*", "ensembles/*", "annotators/*")
+        patterns = (f"runs/{row}/s*", f"ensembles/{row}", f"annotators/{row}")
         folders = [p.parent for pattern in patterns for p in self.path.glob(f"{pattern}/{FILE}")]
         found = [self._checked(folder) for folder in folders]
         return sorted(found, key=lambda r: (r.row, r.seed if r.seed is not None else -1))

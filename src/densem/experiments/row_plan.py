@@ -69,6 +69,7 @@ def planned(setting: Setting, row: Row) -> Recipe | None:
         return None
     facts = json.loads(path.read_text())
     facts["asked"].setdefault("start", "random")  # as all began while there was no choice
+    facts["asked"].setdefault("unlabelled volumes", {})  # nobody noted them
     now = json.loads(json.dumps(_asked(setting, row, gather(setting.study))))
     changed = [key for key in now if facts["asked"].get(key) != now[key]]
     if changed:
@@ -119,8 +120,18 @@ def _asked(setting: Setting, row: Row, material: Material) -> dict[str, Any]:
         "train volumes": volume_ids(material.learn),
         "eval volumes": volume_ids(material.judge),
         "classes": setting.study.schema.to_table(),
-        **({"start": row.start} if row.kind == "distilled" else {}),
+        **(_asked_of_a_pupil(setting, row) if row.kind == "distilled" else {}),
     }
+
+
+def _asked_of_a_pupil(setting: Setting, row: Row) -> dict[str, Any]:
+    images = {name: setting.study.image(name).id for name in unlabelled_names(setting, row)}
+    return {"start": row.start, "unlabelled volumes": images}
+
+
+def unlabelled_names(setting: Setting, row: Row) -> list[str]:
+    """Names of the volumes that a distilled network learns from without labels."""
+    return setting.study.names("unlabelled") if row.unlabelled else []
 
 
 def _decide(setting: Setting, row: Row, material: Material, folder: Path) -> Recipe:

@@ -147,9 +147,24 @@ class Setting:
         return RunRecord.read(place) if (place / FILE).is_file() else None
 
     def finished(self, slug: str) -> list[RunRecord]:
-        """Records of the runs of a row that ended well."""
-        runs = (r for r in self.runs() if r.row.slug == slug)
-        return [f for r in runs if (f := self.record(r)) is not None and f.done]
+        """Records of all runs of a row that ended well, also of those the suite no longer asks for."""
+        kind = self.suite.row(slug).kind
+        return [record for record in self.folder.records(slug) if record.done and record.kind == kind]
+
+    def volumes_of(self, row: Row) -> dict[ScoredRole, dict[str, str]]:
+        """Role -> name -> ids of image and labels of the volumes that a row is scored on."""
+        found = dict[ScoredRole, dict[str, str]]()
+        for role in ROLES:
+            names = self.scored(role)
+            if row.annotator is not None:
+                names = [n for n in names if row.annotator in self.study.annotators(n)]
+            if names:
+                found[role] = {n: self._ids(n) for n in names}
+        return found
+
+    def _ids(self, name: str) -> str:
+        labels = self.study.labels(name)
+        return f"{self.study.image(name).id} {labels.id if labels is not None else ''}"
 
 
 def _ordered(suite: Suite) -> Iterator[Run]:

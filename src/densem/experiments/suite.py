@@ -113,6 +113,10 @@ class Row(_Section):
         description="of a distilled network: it begins with the weights of the ensemble's best member on the "
         "eval volumes, where that is the same network, or with random ones",
     )
+    unlabelled: bool = Field(
+        default=True,
+        description="of a distilled network: whether it also learns from the volumes of role unlabelled",
+    )
     annotator: str | None = Field(
         default=None, description="of annotators: whose annotations are judged, semantic.<annotator>.zarr"
     )
@@ -131,6 +135,7 @@ class Row(_Section):
                 "temperature",
                 "soft",
                 "start",
+                "unlabelled",
             ),
             "annotators": ("annotator",),
         }[self.kind]
