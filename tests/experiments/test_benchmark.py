@@ -397,6 +397,23 @@ def test_annotations_corrected_halfway_are_judged_anew_without_training(finished
     assert names(pending(setting)) == ["mixed/s1", "mixed/s2", "flat/s2", "pair"]
 
 
+def test_a_prediction_left_half_done_by_another_ensemble_is_replaced(finished, tmp_path):
+    from tiny_suite import struck_while_predicting
+
+    from densem.experiments.judging import judge_role
+    from densem.model import Ensemble
+
+    setting, _ = finished
+    one, two = (Model.load(setting.place(setting.run(f"mixed/s{s}")) / "model") for s in (1, 2))
+    with struck_while_predicting():
+        judge_role(setting, Ensemble([two]), tmp_path, "test")
+    assert (tmp_path / "predictions/test/journal/plan.json").is_file()
+    found = judge_role(setting, Ensemble([one]), tmp_path, "test")
+    expected = setting.record(setting.run("mixed/s1")).results["test"]
+    assert found.scores == expected.scores
+    assert found.prediction.voxels == 5 * 72 * 88
+
+
 def test_a_time_budget_is_measured_once_for_a_row(study, suite_file, monkeypatch):
     from densem.experiments import row_plan
 

@@ -1,4 +1,9 @@
-"""A recipe of networks that train in a second, a suite of them, and a run that only notes when it was."""
+"""A recipe of networks that train in a second, a suite of them, and a run that only notes when it was; a strike."""
+
+from contextlib import contextmanager
+from unittest import mock
+
+import pytest
 
 TINY = """
 description = "tiny"
@@ -63,3 +68,12 @@ print("heard of", sys.argv[2], file=sys.stderr, flush=True)
 time.sleep(0.5)
 note("end")
 """
+
+
+@contextmanager
+def struck_while_predicting():
+    """The first prediction inside is stopped at its first tile, and so left half done."""
+    from densem.inference.fusion import Fusion
+
+    with mock.patch.object(Fusion, "pieces", side_effect=KeyboardInterrupt), pytest.raises(KeyboardInterrupt):
+        yield

@@ -35,7 +35,7 @@ from densem.errors import (
     ResourceError,
     VoxelSizeError,
 )
-from densem.inference import label_volume, outputs, predict, predict_box, prediction
+from densem.inference import label_volume, outputs, predict, predict_anew, predict_box, prediction
 from densem.inference.fusion import Fusion
 from densem.model import Ensemble
 from densem.volumes import ome_zarr, open_volume, pyramid
@@ -260,6 +260,28 @@ CHANGES = {
     "outputs": (lambda: make_model(), lambda: make_volume(), with_(TILED, save=("entropy",))),
     "block": (lambda: make_model(), lambda: make_volume(), with_(TILED, block=(8, 64, 96))),
 }
+
+
+@pytest.mark.parametrize("what", ["model", "precision", "context"])
+def test_predicting_anew_replaces_what_was_begun_otherwise(model, volume, tmp_path, monkeypatch, what):
+    other_model, other_volume, options = CHANGES[what]
+    stopped(monkeypatch, 10, model, volume, tmp_path / "p", TILED)
+    given = other_model(), other_volume()
+    result = predict_anew(*given, tmp_path / "p", options)
+    assert (result.report.resumed, result.report.done) == (0, 8)
+    predict(*given, tmp_path / "alone", options)
+    assert chunk_files(tmp_path / "p") == chunk_files(tmp_path / "alone")
+
+
+def test_predicting_anew_goes_on_with_the_same_and_replaces_the_finished(
+    model, volume, reference, tmp_path, monkeypatch
+):
+    stopped(monkeypatch, 15, model, volume, tmp_path / "p", ALL)
+    done = Journal(tmp_path / "p" / "journal").done()
+    assert predict_anew(model, volume, tmp_path / "p", ALL).report.resumed == len(done) > 0
+    assert chunk_files(tmp_path / "p") == chunk_files(reference)
+    assert predict_anew(model, volume, tmp_path / "p", ALL).report.resumed == 0
+    assert chunk_files(tmp_path / "p") == chunk_files(reference)
 
 
 @pytest.mark.parametrize("workers", [1, 2])

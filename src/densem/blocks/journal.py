@@ -67,6 +67,11 @@ class Journal:
             )
         return True
 
+    def takes_up(self, plan: Record) -> bool:
+        """Whether `begin` would accept this plan: no other one was begun here."""
+        known = self.plan()
+        return known is None or known == json.loads(json.dumps(plan))
+
     def plan(self) -> Record | None:
         """The plan this journal was begun with; None where no run was begun."""
         path = self.folder / PLAN

@@ -29,7 +29,7 @@ from densem.evaluation import (
 from densem.experiments.made_by import PeakMemory
 from densem.experiments.record import ROLES, PredictionFacts, RoleResult, ScoredRole
 from densem.experiments.setting import Setting
-from densem.inference import PredictOptions, predict
+from densem.inference import PredictOptions, predict_anew
 from densem.model import Ensemble
 from densem.study.training import labelled
 from densem.volumes import Volume, open_volume
@@ -158,11 +158,11 @@ def _prediction(
     known = _finished(place, ensemble.id, image.id)
     if known is not None:
         return known, _cost(place)
-    options = PredictOptions(runtime="torch", overwrite=(place / "classes.zarr").exists())
+    options = PredictOptions(runtime="torch")
     (place / COST).unlink(missing_ok=True)
     facts: dict[str, Any] = {"command": "densem benchmark", "volume": name}
     with PeakMemory() as peak:
-        made = predict(ensemble, image, place, options, None, facts)
+        made = predict_anew(ensemble, image, place, options, None, facts)
     record = made.classes.provenance
     voxels = made.classes.box.size
     share = 1.0 if made.report is None else made.report.done / max(1, made.report.planned)

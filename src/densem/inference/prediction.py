@@ -125,6 +125,29 @@ def predict(
     return _Prediction.prepare(ensemble, volume, Path(folder), options).run(on_progress, provenance or {})
 
 
+def predict_anew(
+    models: Ensemble | Model,
+    volume: Volume,
+    folder: Path,
+    options: PredictOptions | None = None,
+    on_progress: Progress | None = None,
+    provenance: dict[str, Any] | None = None,
+) -> Prediction:
+    """As `predict`, at the models' voxel size, for a folder in which nothing else is worth keeping.
+
+    An unfinished prediction of the same models, input and options is taken up; whatever else lies there,
+    finished or begun by another model or in another number format, is replaced.
+    """
+    options, folder = options or PredictOptions(), Path(folder)
+    ensemble = models if isinstance(models, Ensemble) else Ensemble([models])
+    check_sizes(ensemble, volume)
+    prediction = _Prediction.prepare(ensemble, volume, folder, options)
+    if is_finished(folder) or not prediction.journal.takes_up(prediction.plan()):
+        options = options.model_copy(update={"overwrite": True})
+        prediction = _Prediction.prepare(ensemble, volume, folder, options)
+    return prediction.run(on_progress, provenance or {})
+
+
 def _predict_resampled(
     ensemble: Ensemble,
     volume: Volume,

@@ -175,7 +175,7 @@ def unlabelled(study: Study, name: str) -> Labelled:
 
 
 def _labelled_by(ensemble: Ensemble, image: Volume, place: Path, progress: Progress | None) -> Volume:
-    from densem.inference import PredictOptions, predict
+    from densem.inference import PredictOptions, predict_anew
 
     path = place / "classes.zarr"
     if path.exists() and (place / "probabilities.zarr").exists():
@@ -184,10 +184,8 @@ def _labelled_by(ensemble: Ensemble, image: Volume, place: Path, progress: Progr
         finished = known.attributes.get("complete", False)
         if finished and (record.get("model_id"), record.get("input")) == (ensemble.id, image.id):
             return known
-    options = PredictOptions(
-        save=("probabilities",), runtime="torch", overwrite=path.exists(), affinities=False
-    )
-    return predict(ensemble, image, place, options, progress, {"command": "densem distill"}).classes
+    options = PredictOptions(save=("probabilities",), runtime="torch", affinities=False)
+    return predict_anew(ensemble, image, place, options, progress, {"command": "densem distill"}).classes
 
 
 def _array(path: Path) -> Any:
