@@ -61,6 +61,39 @@ def test_a_distilled_row_is_trained_in_as_many_steps_as_its_teachers(study, suit
     assert row_plan.planned(setting, setting.suite.row("mixed")).schedule.steps == 77
 
 
+@pytest.mark.parametrize(
+    ("budget", "steps", "filters"), [("steps = 33", 33, ["auto"]), ('max_time = "2m"', 155, ["auto", 6])]
+)
+def test_a_budget_of_its_own_changes_the_steps_of_a_distilled_row_alone(
+    study, suite_file, monkeypatch, budget, steps, filters
+):
+    from densem.experiments import row_plan
+
+    mixed = suite_file.with_name("mixed.toml")
+    mixed.write_text(mixed.read_text().replace("filters = 2", 'filters = "auto"'))
+    suite_file.write_text(
+        suite_file.read_text().replace("{ steps = 6 }", '{ max_time = "1m" }')
+        + PUPIL
+        + f"budget = {{ {budget} }}\n"
+    )
+    setting = plan(study, BenchmarkRequest(str(suite_file)))
+    given = []
+
+    def settle(recipe, *words, max_time, **options):
+        given.append(recipe.network.config["filters"])
+        decided = recipe.with_filters(6) if recipe.is_auto else recipe
+        schedule = decided.schedule.model_copy(update={"steps": {60: 77, 120: 155}[max_time]})
+        return decided.model_copy(update={"schedule": schedule})
+
+    monkeypatch.setattr(row_plan, "settle", settle)
+    pupil = row_plan.recipe_of(setting, setting.suite.row("pupil"))
+    member = row_plan.planned(setting, setting.suite.row("mixed"))
+    assert given == filters
+    assert (member.schedule.steps, pupil.schedule.steps) == (77, steps)
+    assert pupil.network == member.network
+    assert pupil.patches == member.patches
+
+
 def test_a_distilled_row(with_pupil):
     setting, seen = with_pupil
     record = setting.record(setting.run("pupil/s1"))
@@ -125,8 +158,11 @@ def test_what_must_not_teach(study):
         list(distil(study, DistilRequest(ensemble=())))
 
 
-def test_it_begins_with_the_best_member_that_is_the_same_network(with_pupil):
+def test_it_begins_with_the_best_member_that_is_the_same_network(with_pupil, caplog):
+    from densem.experiments import distillation
+
     setting, _ = with_pupil
+    caplog.clear()
     members = [Model.load(setting.place(setting.run(f"mixed/s{s}")) / "model") for s in (1, 2)]
     same = Recipe.of_model(members[0].training, "mixed")
     wider = same.with_filters(4)
@@ -135,6 +171,13 @@ def test_it_begins_with_the_best_member_that_is_the_same_network(with_pupil):
             member.training["eval_miou"] = score
         assert best_start(Ensemble(members), same) is members[expected]
         assert best_start(Ensemble(members), wider) is None
+    run = setting.run("pupil/s1")
+    assert distillation._start(run, Ensemble(members), same) is members[1]
+    assert not caplog.records
+    assert distillation._start(run, Ensemble(members), wider) is None
+    assert caplog.messages == [
+        "pupil/s1: no member of ensemble pair is the network to be trained: it begins with random weights"
+    ]
 
 
 def test_a_pupil_of_other_teachers_than_its_ensemble_has_is_trained_anew(with_pupil):

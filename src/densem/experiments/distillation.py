@@ -6,6 +6,7 @@ The ensemble was chosen by the eval volumes, as any.
 
 from __future__ import annotations
 
+import logging
 import shutil
 from pathlib import Path
 
@@ -19,8 +20,9 @@ from densem.experiments.setting import Run, Setting
 from densem.model import Ensemble, Model
 from densem.study.distillation import best_start, taught, unlabelled
 from densem.study.training import ContextMeasure, Validation, gather
-from densem.training import train
+from densem.training import Recipe, train
 
+log = logging.getLogger(__name__)
 TEACHER = "teacher.txt"
 
 
@@ -74,11 +76,25 @@ def _trained(setting: Setting, run: Run, ensemble: Ensemble) -> Model:
             seed=run.seed,
             name=f"{run.row.slug}-s{run.seed}",
             measure=ContextMeasure(material.judge),
-            start=best_start(ensemble, recipe) if run.row.start == "best" else None,
+            start=_start(run, ensemble, recipe),
         )
     keep_model(result.model, folder, peak.mb)
     shutil.rmtree(folder / "targets", ignore_errors=True)
     return result.model
+
+
+def _start(run: Run, ensemble: Ensemble, recipe: Recipe) -> Model | None:
+    """The model that a run begins with; None for random weights."""
+    if run.row.start == "random":
+        return None
+    found = best_start(ensemble, recipe)
+    if found is None:
+        log.warning(
+            "%s: no member of ensemble %s is the network to be trained: it begins with random weights",
+            run.name,
+            run.row.of,
+        )
+    return found
 
 
 def _forget_another(folder: Path, teacher: str) -> None:

@@ -2,7 +2,8 @@
 
 With a time budget the first run of a row measures: width, patches and number of steps that fit are written
 to `plan.json`, and every replicate, whenever and wherever it runs, is trained by that recipe. A distilled
-network without a recipe or budget of its own is trained in just as many steps as the members of its ensemble.
+network without a recipe of its own is trained by what was decided for the members of its ensemble, and a
+budget of its own changes the number of steps alone.
 Two runs that come at the same time wait for each other.
 """
 
@@ -107,11 +108,6 @@ def _source(setting: Setting, row: Row) -> Row:
     return row
 
 
-def _learns_as_its_teachers(row: Row) -> bool:
-    """Whether a distilled network is trained in as many steps as each member of the ensemble."""
-    return row.kind == "distilled" and row.recipe is None and row.budget is None
-
-
 def _asked(setting: Setting, row: Row, material: Material) -> dict[str, Any]:
     budget = setting.suite.budget_of(row)
     return {
@@ -135,11 +131,23 @@ def unlabelled_names(setting: Setting, row: Row) -> list[str]:
 
 
 def _decide(setting: Setting, row: Row, material: Material, folder: Path) -> Recipe:
-    if _learns_as_its_teachers(row):
-        return with_softness(recipe_of(setting, _source(setting, row)), row.soft, row.temperature)
-    recipe, seconds = row_recipe(setting, row), setting.suite.budget_of(row).seconds
-    if seconds is None:
+    budget = setting.suite.budget_of(row)
+    if row.kind == "distilled" and row.recipe is None:
+        recipe = with_softness(recipe_of(setting, _source(setting, row)), row.soft, row.temperature)
+        if row.budget is None:
+            return recipe
+        if budget.steps is not None:
+            schedule = recipe.schedule.model_copy(update={"steps": budget.steps})
+            return recipe.model_copy(update={"schedule": schedule})
+    else:
+        recipe = row_recipe(setting, row)
+    if budget.seconds is None:
         return recipe.with_filters(recipe.auto.otherwise) if recipe.is_auto else recipe
+    return _measured(setting, recipe, budget.seconds, material, folder)
+
+
+def _measured(setting: Setting, recipe: Recipe, seconds: float, material: Material, folder: Path) -> Recipe:
+    """The recipe with all written out that fits into a time."""
     asked = recipe.schedule
     patient = asked.model_copy(update={"restarts": max(3, asked.restarts)})  # one bad seed decides nothing
     try:
