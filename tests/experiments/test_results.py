@@ -85,6 +85,22 @@ def test_an_ensemble_took_the_training_of_all_its_members(made_up, table):
     assert run.details["members"] == ["deep/s1", "deep/s2", "deep/s3", "deep/s4"]
 
 
+def test_a_distilled_network_took_the_training_of_its_teachers_too(tmp_path):
+    pupil = {"slug": "pupil", "title": "Pupil", "kind": "distilled", "of": "ensemble-deep", "replicates": 2}
+    folder = made_up_benchmark(tmp_path, suite={**SUITE, "rows": [*SUITE["rows"], pupil]})
+    members = ("deep/s1", "deep/s2", "deep/s4")
+    one = next(r for r in folder.records() if r.name == "flat/s1")
+    made = one.model_copy(update={"row": "pupil", "kind": "distilled", "members": members})
+    made.write(folder.folder_of(made))
+    seconds = {r.name: r.training.seconds for r in folder.records() if r.training}
+    run = row_of(gather(folder), "pupil").runs[0]
+    assert run.values["training_seconds"] == pytest.approx(
+        one.training.seconds + sum(seconds[m] for m in members)
+    )
+    folder.run("deep", "network", 2).joinpath("run.json").unlink()
+    assert "training_seconds" not in row_of(gather(folder), "pupil").runs[0].values
+
+
 def test_headlines_have_the_titles_of_the_suite(table):
     assert [(c.key, c.title) for c in table.headlines] == [
         (EVAL, "eval MIoU"),

@@ -139,13 +139,20 @@ def _values(record: RunRecord, records: Sequence[RunRecord]) -> dict[str, float]
         }
     if record.training is not None:
         found |= {
-            "training_seconds": record.training.seconds,
+            "training_seconds": _with_teachers(record, records),
             "training_steps": float(record.training.steps),
             "training_memory_mb": record.training.peak_memory_mb,
         }
     elif record.kind == "ensemble":
         found["training_seconds"] = _spent_on(record.members, records)
     return {key: value for key, value in found.items() if value is not None}
+
+
+def _with_teachers(record: RunRecord, records: Sequence[RunRecord]) -> float | None:
+    """Seconds of training of a network and of those it was distilled from; None if one is not known."""
+    assert record.training is not None
+    before = _spent_on(record.members, records) if record.members else 0.0
+    return None if before is None else before + record.training.seconds
 
 
 def _spent_on(members: Sequence[str], records: Sequence[RunRecord]) -> float | None:

@@ -86,6 +86,14 @@ def test_methods_say_what_is_known(html: str) -> None:
     assert "it was counted, not replaced" in html
 
 
+def test_methods_say_that_pupils_share_their_ensemble() -> None:
+    made = page(results_page(table(row("a", 0.5, 0.6), row("pupil", 0.6, 0.7, kind="distilled"))))
+    assert "The runs of a distilled row (Pupil) share their teachers" in made
+    assert "hold given this one ensemble" in made
+    alone = page(results_page(table(row("a", 0.5, 0.6), row("pupil", 0.6, kind="distilled"))))
+    assert "this one ensemble" not in alone
+
+
 def test_without_a_test_volume_the_page_says_that_scores_are_optimistic() -> None:
     html = page(results_page(table(row("a", 0.5, 0.6))))
     assert "no scores on test volumes" in html

@@ -148,7 +148,8 @@ _COSTS = (
     ),
     Column(
         "training_seconds", "training", "cost",
-        "time of training, of all members together", "lower", "s", "min", 60.0, "3",
+        "time of training, of all members together, of a distilled network with its teachers", "lower", "s",
+        "min", 60.0, "3",
     ),
     Column("training_steps", "steps", "cost", "training steps", "", digits=",.0f"),
     Column(

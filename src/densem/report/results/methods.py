@@ -76,6 +76,7 @@ def _training(table: ResultsTable) -> str:
             "The runs of a row differ in their seed alone: initial weights, order of the data, "
             "augmentation. The weights with the best score on the eval volumes were kept."
         )
+    words.append(_pupils(table))
     words.append(
         "A run whose prediction fell to a single class, or whose loss was no number, has collapsed; it was "
         "counted, not replaced."
@@ -83,6 +84,17 @@ def _training(table: ResultsTable) -> str:
         else ""
     )
     return " ".join(w for w in words if w)
+
+
+def _pupils(table: ResultsTable) -> str:
+    """What the runs of distilled networks have in common; empty where there are none."""
+    titles = [row.title for row in table.rows if row.kind == "distilled" and row.planned > 1]
+    if not titles:
+        return ""
+    return (
+        f"The runs of a distilled row ({', '.join(titles)}) share their teachers: its mean, spread and mark "
+        "hold given this one ensemble, and say nothing of networks distilled from another one."
+    )
 
 
 def _statistics(table: ResultsTable) -> str:
