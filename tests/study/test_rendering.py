@@ -42,15 +42,21 @@ def truth():
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Objects of the labels `truth`, of a network that takes the vessel for cell, and both as predictions."""
+    """Objects of the labels `truth`, of a network that takes the vessel for cell, and both as predictions.
+
+    And of one that finds a corner of the second cell alone.
+    """
     base = tmp_path_factory.mktemp("render")
     made = Study.create(base / "st", LabelSchema.resolve("platelet"))
     classes = truth()
     wrong = np.where(classes == 4, 1, classes)
+    part = np.zeros_like(classes)
+    part[4:8, 44:52, 80:94] = 1
     image = write(made.folder / "volumes/vol.zarr", (classes * 20 + 60 + np.arange(96)).astype(np.uint8))
     write(made.folder / "annotations/vol/semantic.zarr", classes)
     write(made.folder / "predictions/net/classes.zarr", wrong, {"provenance": {"input": image.id}})
     write(made.folder / "predictions/blank/classes.zarr", classes * 0, {"provenance": {"input": image.id}})
+    write(made.folder / "predictions/part/classes.zarr", part, {"provenance": {"input": image.id}})
     write(made.folder / "volumes/small.zarr", classes[:, :50])
     write(made.folder / "predictions/elsewhere/classes.zarr", classes[:, :50])
     with locked(made.path) as manifest:
@@ -58,7 +64,7 @@ def folder(tmp_path_factory):
             role="eval", image="volumes/vol.zarr", semantic="annotations/vol/semantic.zarr"
         )
         manifest.volumes["small"] = VolumeEntry(role="test", image="volumes/small.zarr")
-        for name, volume in (("net", "vol"), ("blank", "vol"), ("elsewhere", "small")):
+        for name, volume in (("net", "vol"), ("blank", "vol"), ("part", "vol"), ("elsewhere", "small")):
             manifest.predictions[name] = PredictionEntry(
                 models=["m"], model_id="x", volume=volume, volume_id="x"
             )
@@ -66,6 +72,7 @@ def folder(tmp_path_factory):
         patch.setattr("os.fsync", lambda descriptor: None)
         find_in_study(made.folder, ObjectsRequest(labels="vol", name="mine"))
         find_in_study(made.folder, ObjectsRequest(prediction="net"))
+        find_in_study(made.folder, ObjectsRequest(prediction="part"))
     return made.folder
 
 
@@ -136,6 +143,15 @@ def test_compared_are_the_counterpart_and_what_a_prediction_says_within_the_cell
 def test_compared_without_objects(folder):
     first, other = scene_of(folder, kind="labels", name="vol", compare=("net",))
     assert [n for n, _ in shown(other)] == [n for n, _ in shown(first) if n != "canalicular_vessel"]
+
+
+def test_without_a_chosen_cell_others_are_compared_where_the_first_one_has_nothing_too(folder):
+    first, labels, objects = scene_of(folder, name="part", compare=("labels", "Truth=objects:mine"))
+    assert shown(first) == [("cell", False)]
+    cells = (truth() > 0).sum() * np.prod(SIZE)
+    for scene in (labels, objects):
+        found = [body.mesh.volume_nm3 for body in scene.bodies if body.name == "cell"]
+        assert sum(found) == pytest.approx(cells, rel=1e-3)
 
 
 def test_an_empty_prediction_in_a_comparison_is_warned_of(folder):

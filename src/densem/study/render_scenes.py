@@ -106,7 +106,9 @@ class Choice:
 
 
 def region_of(first: Source, others: Sequence[Source], choice: Choice, most: int | None = None) -> Region:
-    """What is read of all sources: where the chosen objects are, and somewhat around them to compare.
+    """What is read of all sources: where the chosen objects are, and somewhat around chosen cells to compare.
+
+    Without chosen cells, all of the volume is compared: the others may have objects where the first has none.
 
     Args:
         first: the source whose objects are chosen.
@@ -118,10 +120,10 @@ def region_of(first: Source, others: Sequence[Source], choice: Choice, most: int
         InputError: if it is too large at every level.
     """
     grid = [volume for source in (first, *others) for volume in source.grid]
-    if first.found is None or not (choice.ids or choice.cells):
+    if first.found is None or not (choice.ids or choice.cells) or (others and not choice.of_cells):
         return Region.of(grid, most=most)
     box = first.found.box_nm(choice.cells or choice.ids)
-    return Region.of(grid, render.grown(box, _AROUND) if others and choice.of_cells else box, most)
+    return Region.of(grid, render.grown(box, _AROUND) if others else box, most)
 
 
 def scenes_of(
