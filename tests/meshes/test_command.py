@@ -1,5 +1,6 @@
 """`densem mesh` as it is typed."""
 
+import shlex
 import shutil
 
 import numpy as np
@@ -10,6 +11,7 @@ from densem.cli.meshes import parse_ids
 from densem.errors import ConfigError
 from densem.study import Study
 from densem.study.manifest import ObjectsEntry, locked
+from densem.study.meshes import mesh_command
 
 
 @pytest.fixture
@@ -30,6 +32,15 @@ def test_command(study, capsys):
     assert "objects/first/meshes" in said
     assert run(command) == 2
     assert "meshes lie there already; give --overwrite" in capsys.readouterr().err
+
+
+def test_the_command_for_another_format_keeps_those_that_are_there(study):
+    place = study.folder / "objects/first/meshes"
+    for wanted, there in (("stl", {"stl"}), ("obj", {"stl", "obj"})):
+        command = shlex.split(mesh_command(study, "first", wanted))
+        assert run(command[1:]) == 0
+        names = {path.suffix[1:] for path in place.iterdir()} - {"json"}
+        assert names == there
 
 
 def test_what_is_refused(study, capsys):

@@ -199,16 +199,19 @@ def test_meshes_that_are_gone_or_broken_are_refused(study, meshed, tmp_path, cap
     assert (
         run(["export", str(study.folder), "--meshes", "first", "--to", "imod-mesh", "--out", str(out)]) == 2
     )
+    again = f"make them with densem mesh {study.folder} --objects first"
     assert (
-        "mesh cell-1: expected one of ply, glb, obj, stl, found none; make them with"
-        in capsys.readouterr().err
-    )
+        f"mesh cell-1: expected one of ply, glb, obj, stl, found precomputed; {again} "
+        "--format ply --format precomputed --overwrite"
+    ) in capsys.readouterr().err
     (folder / "mitochondrion-2.ply").write_text("no mesh")
     assert exported(study, out, "--to", "imod-mesh") == 2
     assert "mitochondrion-2.ply: expected a mesh, but it cannot be read" in capsys.readouterr().err
     (folder / "mitochondrion-2.ply").unlink()
     assert exported(study, out, "--to", "imod-mesh") == 2
-    assert "the mesh stands in meshes.json, but is gone; make them with" in capsys.readouterr().err
+    assert (
+        f"the mesh stands in meshes.json, but is gone; {again} --format ply --format precomputed --overwrite"
+    ) in capsys.readouterr().err
     (folder / "meshes.json").write_text('{"meshes": [{"id": 3}]}')
     assert exported(study, out, "--to", "imod-mesh") == 2
     assert "meshes.json: expected the index of meshes, but it cannot be read" in capsys.readouterr().err

@@ -80,6 +80,8 @@ def test_the_volume_with_most_to_see(study):
     assert view.lines == (
         "Volume vol of study st: image, labels, first, first: confidence, first: cell, first: things in cell",
         "Other volumes (--volume): bare",
+        "Objects first have no meshes for Neuroglancer; make them with  "
+        f"densem mesh {study.folder} --objects first --format precomputed",
     )
     # the middle: 400 + 80, 50 + 60, -25 + 87.5 nm, in voxels
     assert state["position"] == [5.0, 11.0, 12.0]
@@ -147,6 +149,7 @@ def test_meshes_where_they_are(study):
     (folder / "info").write_text(json.dumps({"@type": "neuroglancer_legacy_mesh"}))
     (folder / "1:0").write_text("{}")
     view, state, layers = shown(study)
+    assert not [line for line in view.lines if "densem mesh" in line]
     url = "http://h/data/T/objects.first.meshes/|neuroglancer-precomputed:"
     assert [layers[name]["source"][2]["url"] for name in ("first: cell", "first: things in cell")] == [
         url,
@@ -157,6 +160,20 @@ def test_meshes_where_they_are(study):
     assert share.find(["info"]) == (folder / "info").resolve()
     assert share.find(["1:0"]) is not None
     assert share.find([".hidden"]) is None
+
+
+def test_meshes_in_other_formats_alone_are_said_with_the_command_that_keeps_them(study):
+    folder = study.folder / "objects/first/meshes"
+    folder.mkdir()
+    (folder / "meshes.json").write_text(json.dumps({"meshes": [{"files": {"stl": "a.stl", "glb": "a.glb"}}]}))
+    view, _, layers = shown(study)
+    assert len(layers["first: cell"]["source"]) == 2  # ids and names
+    assert view.lines[-1].endswith(
+        f"densem mesh {study.folder} --objects first --format glb --format stl --format precomputed --overwrite"
+    )
+    (study.folder / "objects/first/objects.csv").write_text(COLUMNS + "\n")
+    view, _, _ = shown(study)
+    assert "mesh" not in view.lines[-1]  # there is nothing to mesh
 
 
 def test_nothing_else_of_the_study_is_served(study):

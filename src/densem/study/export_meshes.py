@@ -13,6 +13,7 @@ from densem.errors import FormatError, InputError, NotFoundError
 from densem.meshes.making import FOLDER, INDEX
 from densem.meshes.mesh import Mesh
 from densem.meshes.named import NamedMesh, Room
+from densem.study.meshes import mesh_command
 from densem.study.study import Study
 from densem.volumes import Volume
 
@@ -73,13 +74,16 @@ def _index(study: Study, name: str, folder: Path) -> list[dict[str, Any]]:
 
 
 def _file(folder: Path, row: dict[str, Any], study: Study, name: str) -> Path:
-    found = next((row["files"][f] for f in READ if f in row["files"]), None)
-    again = f"make them with  densem mesh {study.folder} --objects {name} --format ply"
-    if found is None:
-        raise InputError(f"mesh {row['name']}: expected one of {', '.join(READ)}, found none; {again}")
-    if not (folder / found).is_file():
-        raise NotFoundError(f"{folder / found}: the mesh stands in {INDEX}, but is gone; {again}")
-    return folder / found
+    files = row["files"]
+    kind = next((f for f in READ if f in files), None)
+    again = f"make them with  {mesh_command(study, name, kind or READ[0])}"
+    if kind is None:
+        there = ", ".join(files) or "none"
+        raise InputError(f"mesh {row['name']}: expected one of {', '.join(READ)}, found {there}; {again}")
+    path = folder / str(files[kind])
+    if not path.is_file():
+        raise NotFoundError(f"{path}: the mesh stands in {INDEX}, but is gone; {again}")
+    return path
 
 
 def _read(path: Path) -> Mesh:

@@ -14,8 +14,10 @@ from pathlib import Path
 import numpy as np
 
 from densem.errors import DensemError, DensemWarning, EmptyError, InputError, NotFoundError, nearest
+from densem.meshes.formats import PRECOMPUTED
 from densem.schema import LabelClass, LabelSchema
 from densem.study.manifest import MAIN
+from densem.study.meshes import mesh_command
 from densem.study.object_rows import ObjectRows
 from densem.study.prediction import open_prediction
 from densem.study.study import Study
@@ -85,7 +87,7 @@ def view_of_study(folder: Path, request: ViewRequest) -> View:
         )
     title = f"{study.name} {chosen.volume}"
     site = Site(gathered.scene(title), gathered.shares, gathered.names, client)
-    return View(site, _said(study, chosen, site.scene))
+    return View(site, (*_said(study, chosen, site.scene), *gathered.said))
 
 
 def _said(study: Study, chosen: _Choice, scene: Scene) -> tuple[str, ...]:
@@ -223,6 +225,7 @@ class _Gathered:
     shares: dict[str, Share] = field(default_factory=dict)
     names: dict[str, Names] = field(default_factory=dict)
     focus: Focus | None = None
+    said: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.schema: LabelSchema = self.study.schema
@@ -283,6 +286,9 @@ class _Gathered:
         meshes = None
         if (folder / "meshes" / "precomputed" / "info").is_file():
             meshes = self._share(f"objects.{name}.meshes", folder / "meshes" / "precomputed", meshes=True)
+        elif len(rows):
+            command = mesh_command(self.study, name, PRECOMPUTED)
+            self.said.append(f"Objects {name} have no meshes for Neuroglancer; make them with  {command}")
         paths = sorted(folder.glob("objects-*.zarr"), key=lambda p: (len(p.name), p.name))
         for path in paths:
             volume = open_volume(path)
