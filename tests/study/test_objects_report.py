@@ -83,10 +83,13 @@ def test_the_page_has_surfaces_where_the_objects_are(study, capsys):
     assert "8 x 34 x 41 voxels of 40 x 10 x 8 nm" in text
 
 
-def test_a_cell_alone_by_name(study, capsys):
+def test_a_cell_alone_has_a_page_beside_that_of_all_objects(study, capsys):
+    assert run(["report-objects", str(study.folder)]) == 0
+    all_objects = (study.folder / "reports/vol-labels.objects.html").read_bytes()
     assert run(["report-objects", str(study.folder), "--objects", "vol-labels", "--cell", "1"]) == 0
     assert "shows 1 of 2 outermost objects" in capsys.readouterr().out
-    assert surfaces(study.folder / "reports/vol-labels.objects.html")[0]["id"] == [1]
+    assert surfaces(study.folder / "reports/vol-labels-cell-1.objects.html")[0]["id"] == [1]
+    assert (study.folder / "reports/vol-labels.objects.html").read_bytes() == all_objects
 
 
 def test_labels_that_were_replaced_are_said(study, capsys):

@@ -1,4 +1,7 @@
-"""The page of a study's objects, `reports/<name>.objects.html`: a 3D view, and distributions of size."""
+"""The page of a study's objects, `reports/<name>.objects.html`: a 3D view, and distributions of size.
+
+That of some cells is a page beside it, `reports/<name>-cell-<id>.objects.html`.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +20,7 @@ from densem.report.page import write_page
 from densem.report.view3d.collecting import ViewOptions, collect
 from densem.report.view3d.source import Source
 from densem.schema import LabelSchema
+from densem.study.file_names import with_ids
 from densem.study.manifest import ObjectsEntry
 from densem.study.prediction import open_prediction
 from densem.study.study import Study
@@ -87,7 +91,8 @@ def report_objects(
         warnings=(warning,) if warning else (),
         commands=_next(study, name),
     )
-    file = write_page(objects_report(facts), study.folder / "reports" / f"{name}.objects.html")
+    page = f"{with_ids(name, 'cell', options.cells)}.objects.html"
+    file = write_page(objects_report(facts), study.folder / "reports" / page)
     return ObjectsPage(file, (*facts.warnings, *shown.missing))
 
 

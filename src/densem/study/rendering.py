@@ -16,6 +16,7 @@ from densem.blocks import Triple
 from densem.errors import ConfigError, ExistsError, NotFoundError
 from densem.report import render
 from densem.report.render import Paper, Picture, Subject, View
+from densem.study.file_names import with_ids
 from densem.study.render_scenes import Choice, Wanted, planes_of, region_of, scenes_of
 from densem.study.render_sources import Source, open_other, open_source
 from densem.study.study import Study
@@ -207,10 +208,10 @@ def _outputs(study: Study, request: RenderRequest) -> tuple[Path | None, Path | 
 def _stem(request: RenderRequest) -> str:
     """A file name that says what is drawn."""
     kind, name = next(iter(_named(request).items()))
-    parts = [name, "labels"] if kind == "labels" else [name]
+    stem = f"{name}-labels" if kind == "labels" else name
     for word, ids in _chosen(request):
-        parts += [word, *map(str, ids[:4]), *(["etc"] if ids[4:] else [])]
-    return "-".join([*parts, *(["compared"] if request.compare else [])])
+        stem = with_ids(stem, word, ids)
+    return f"{stem}-compared" if request.compare else stem
 
 
 def _write_turntable(
