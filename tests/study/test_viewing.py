@@ -143,6 +143,16 @@ def test_opened_at_an_object(study):
     assert layers["first: things in cell"]["segments"] == ["2", "3"]
 
 
+def test_opened_at_an_object_that_holds_nothing_no_other_is_drawn(study):
+    _, _, layers = shown(study, object=4)
+    assert layers["first: cell"]["segments"] == []  # 4 lies in no cell
+    # otherwise Neuroglancer takes no segment for all of them
+    assert layers["first: cell"]["ignoreNullVisibleSet"] is False
+    assert layers["first: things in cell"]["ignoreNullVisibleSet"] is False
+    _, _, layers = shown(study)
+    assert layers["first: cell"]["ignoreNullVisibleSet"] is True
+
+
 def test_meshes_where_they_are(study):
     folder = study.folder / "objects/first/meshes/precomputed"
     folder.mkdir(parents=True)

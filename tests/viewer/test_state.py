@@ -80,6 +80,7 @@ def test_segments():
         ],
         "tab": "segments",
         "segments": ["3", "12"],
+        "ignoreNullVisibleSet": True,
         "segmentColors": {"3": "#0101e0"},
         "segmentDefaultColor": "#01fe01",
         "hideSegmentZero": True,

@@ -294,9 +294,12 @@ class _Gathered:
             volume = open_volume(path)
             level = int(path.stem.rpartition("-")[2])
             layer = self._level(name, level, volume, rows, shown)
-            # what holds other things is seen through
             inner = replace(
-                layer, meshes=meshes, visible=visible, mesh_alpha=0.25 if path != paths[-1] else 1.0
+                layer,
+                meshes=meshes,
+                visible=visible,
+                all_if_none=identity is None,  # an object that holds nothing is shown without those of others
+                mesh_alpha=0.25 if path != paths[-1] else 1.0,  # what holds other things is seen through
             )
             self.layers.append(inner)
             if row is not None and rows.level[row] == level:

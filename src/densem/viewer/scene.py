@@ -65,7 +65,8 @@ class SegmentLayer:
         source: where it is read from.
         names: key of what its segments are called (`Site.names`), if they have names.
         meshes: key of the share with their meshes, if there are any.
-        shown: segments that are switched on at first; none means all in the cross-sections.
+        shown: segments that are switched on at first.
+        all_if_none: whether cross-sections draw all segments as long as none is switched on.
         colors: segment -> #rrggbb.
         default_color: of all others; None leaves them to Neuroglancer.
         hide_zero: whether 0 is nothing.
@@ -80,6 +81,7 @@ class SegmentLayer:
     names: str | None = None
     meshes: str | None = None
     shown: tuple[int, ...] = ()
+    all_if_none: bool = True
     colors: Mapping[int, str] = field(default_factory=dict)
     default_color: str | None = None
     hide_zero: bool = True

@@ -112,6 +112,7 @@ def _segments(layer: SegmentLayer, links: _Links) -> dict[str, Any]:
         "source": sources,
         "tab": "segments",
         "segments": [str(i) for i in layer.shown],
+        "ignoreNullVisibleSet": layer.all_if_none,
         "segmentColors": {str(i): color for i, color in layer.colors.items()},
         "hideSegmentZero": layer.hide_zero,
         "selectedAlpha": layer.alpha,
