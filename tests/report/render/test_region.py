@@ -60,6 +60,17 @@ def test_a_volume_on_another_grid_is_refused(volume):
         region.read(other)
 
 
+def test_volumes_on_different_grids_are_not_called_too_large(volume):
+    narrow = Volume(np.zeros((8, 256, 299), np.uint32), SIZE)
+    with pytest.raises(
+        InputError, match=r"expected 8 x 256 x 300 voxels of 40 .* found 8 x 256 x 299 voxels"
+    ):
+        Region.of([volume, narrow])
+    fine = Volume(np.zeros((8, 256, 300), np.uint32), (40.0, 8.0, 10.0))
+    with pytest.raises(InputError, match=r"voxels of 40 x 10 x 8 nm.* found .* voxels of 40 x 8 x 10 nm"):
+        Region.of([volume, fine])
+
+
 def test_a_box_beyond_the_volume_is_cut(volume):
     region = Region.of([volume], grown(np.array([[400, 0, 80], [720, 100, 160]], float), 5.0))
     assert region.box.start == (0, 0, 0)

@@ -45,10 +45,12 @@ class Region:
         """The region of volumes on one grid that holds a box in nm, float (2, 3): all of them without one.
 
         Raises:
-            InputError: if it is too large at every level.
+            InputError: if it is too large at every level, or a volume lies on another grid.
         """
         most = MOST_VOXELS if most is None else most
         first = volumes[0]
+        for volume in volumes[1:]:
+            _check_grid(volume, first.shape, first.voxel_size_nm)
         for level in range(64):
             try:
                 views = [_at(volume, level) for volume in volumes]
@@ -75,11 +77,7 @@ class Region:
             InputError: if it is on another grid.
         """
         view = _at(volume, self.level)
-        if view.shape != self.whole or not np.allclose(view.voxel_size_nm, self.voxel_size_nm):
-            raise InputError(
-                f"{volume.path or volume.name}: expected {_grid(self.whole, self.voxel_size_nm)}, as the "
-                f"other volumes of the picture, found {_grid(view.shape, view.voxel_size_nm)}"
-            )
+        _check_grid(view, self.whole, self.voxel_size_nm)
         return replace(view, offset_nm=self.offset_nm)
 
     @property
@@ -122,6 +120,14 @@ def _voxels(box_nm: np.ndarray, view: Volume, offset_nm: Nanometres) -> Box:
     start = np.floor((box_nm[0] - offset) / size + 1e-6) - 1
     stop = np.ceil((box_nm[1] - offset) / size - 1e-6) + 1
     return Box(triple(start), triple(stop)).clip(view.box)
+
+
+def _check_grid(volume: Volume, shape: Sequence[int], size: Nanometres) -> None:
+    if volume.shape != shape or not np.allclose(volume.voxel_size_nm, size):
+        raise InputError(
+            f"{volume.path or volume.name}: expected {_grid(shape, size)}, as the other volumes of the "
+            f"picture, found {_grid(volume.shape, volume.voxel_size_nm)}"
+        )
 
 
 def _grid(shape: Sequence[int], size: Sequence[float]) -> str:
