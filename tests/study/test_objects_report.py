@@ -12,7 +12,7 @@ from densem.report.view3d import decode
 from densem.schema import LabelSchema
 from densem.study import Study
 from densem.study.manifest import VolumeEntry, locked
-from densem.volumes import ome_zarr
+from densem.volumes import ome_zarr, open_volume
 
 SIZE = (40.0, 10.0, 8.0)
 
@@ -90,6 +90,32 @@ def test_a_cell_alone_has_a_page_beside_that_of_all_objects(study, capsys):
     assert "shows 1 of 2 outermost objects" in capsys.readouterr().out
     assert surfaces(study.folder / "reports/vol-labels-cell-1.objects.html")[0]["id"] == [1]
     assert (study.folder / "reports/vol-labels.objects.html").read_bytes() == all_objects
+
+
+def test_objects_cut_by_affinities_are_described_for_a_methods_section(study):
+    outermost = study.folder / "objects/vol-labels/objects-0.zarr"
+    record = dict(open_volume(outermost).provenance)
+    record["rules"]["cell"] |= {"method": "mutex", "mutex_bias": 0.35}
+    ome_zarr.update_attributes(outermost, provenance=record)
+    assert run(["report-objects", str(study.folder)]) == 0
+    text = (study.folder / "reports/vol-labels.objects.html").read_text()
+    assert "from its class ids and the affinities between voxels that a network predicted. Cell:" in text
+    assert "Cell: mutex watershed of the affinities (Wolf et al. 2018), bias 0.35;" in text
+
+
+def test_what_is_suggested_next_works_as_typed(study):
+    def suggested():
+        assert run(["report-objects", str(study.folder)]) == 0
+        text = (study.folder / "reports/vol-labels.objects.html").read_text()
+        return re.search(r"evaluate-objects \S+ --objects vol-labels([^<]*)<", text)[1]
+
+    assert suggested() == " --level 1"
+    shutil.rmtree(study.folder / "objects/vol-labels/objects-1.zarr")
+    table = study.folder / "objects/vol-labels/objects.csv"
+    rows = table.read_text().splitlines()
+    level = rows[0].split(",").index("level")
+    table.write_text("\n".join(r for r in rows if r.split(",")[level] in ("level", "0")) + "\n")
+    assert suggested() == ""
 
 
 def test_labels_that_were_replaced_are_said(study, capsys):

@@ -29,6 +29,11 @@ from densem.volumes import Volume, open_volume
 Progress = Callable[[int, int], None]
 MEGABYTES = (0.5, 200.0)
 """Least and most that surfaces may take: a browser has to hold them all."""
+_METHODS = {
+    "components": "connected voxels",
+    "watershed": "watershed of the distance to the surface",
+    "mutex": "mutex watershed of the affinities (Wolf et al. 2018)",
+}
 
 
 @dataclass(frozen=True)
@@ -89,7 +94,7 @@ def report_objects(
         methods=_methods(volumes[0], table),
         versions={"densem": __version__, "objects": " + ".join(v.id for v in volumes)},
         warnings=(warning,) if warning else (),
-        commands=_next(study, name),
+        commands=_next(study, name, len(levels)),
     )
     page = f"{with_ids(name, 'cell', options.cells)}.objects.html"
     file = write_page(objects_report(facts), study.folder / "reports" / page)
@@ -174,25 +179,30 @@ def _methods(volume: Volume, table: Table) -> str:
     size = " x ".join(f"{s:g}" for s in volume.voxel_size_nm)
     rules: Mapping[str, Mapping[str, Any]] = record.get("rules", {})
     told = "; ".join(f"{name.replace('_', ' ')}: {_rule(rule)}" for name, rule in rules.items())
+    pairs = any(rule["method"] == "mutex" for rule in rules.values())
+    source = "its class ids" + (
+        " and the affinities between voxels that a network predicted" if pairs else ""
+    )
     return (
         f"Objects were found by densem {record.get('densem', '')} in a volume of {shape} voxels of {size} nm "
-        f"(z y x), from its class ids. {told[:1].upper()}{told[1:]}. {len(table['id']):,} objects in all."
+        f"(z y x), from {source}. {told[:1].upper()}{told[1:]}. {len(table['id']):,} objects in all."
     )
 
 
 def _rule(rule: Mapping[str, Any]) -> str:
-    method = {"components": "connected voxels", "watershed": "watershed of the distance to the surface"}
-    words = [method.get(rule["method"], rule["method"])]
+    words = [_METHODS[rule["method"]]]
     words += [f"h = {rule['h_nm']:g} nm"] if rule["method"] == "watershed" else []
+    words += [f"bias {rule['mutex_bias']:g}"] if rule["method"] == "mutex" else []
     words += ["joined by faces alone"] if rule["connectivity"] == 6 else []
     words += [f"at least {rule['min_volume_nm3']:g} nm³"] if rule["min_volume_nm3"] else []
     words += [f"holes of up to {rule['fill_holes_nm3']:g} nm³ filled"] if rule["fill_holes_nm3"] else []
     return ", ".join(words)
 
 
-def _next(study: Study, name: str) -> tuple[tuple[str, str], ...]:
+def _next(study: Study, name: str, levels: int) -> tuple[tuple[str, str], ...]:
     these = f"{study.folder} --objects {name}"
+    level = " --level 1" if levels > 1 else ""
     return (
         ("Show one cell alone, in more detail", f"densem report-objects {these} --cell ID"),
-        ("Compare with annotated objects", f"densem evaluate-objects {these} --level 1"),
+        ("Compare with annotated objects", f"densem evaluate-objects {these}{level}"),
     )
