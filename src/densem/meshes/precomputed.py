@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from densem.meshes.mesh import Mesh
+from densem.volumes.segment_tags import segment_tags
 
 BITS = 16
 """Of each coordinate within the box of an object on the finest level; one less on each coarser one."""
@@ -76,11 +77,9 @@ def _manifest(low: np.ndarray, size: np.ndarray, scales: np.ndarray, lengths: li
 
 def write_info(folder: Path, rows: Sequence[dict[str, Any]]) -> None:
     """Write what the folder is, and the names of the objects: rows with id, name, class and volume_nm3."""
-    tags = sorted({row["class"].replace(" ", "_") for row in rows})
     properties = [
         {"id": "label", "type": "label", "values": [row["name"] for row in rows]},
-        {"id": "class", "type": "tags", "tags": tags,
-         "values": [[tags.index(row["class"].replace(" ", "_"))] for row in rows]},
+        segment_tags("class", [row["class"] for row in rows]),
         {"id": "volume_nm3", "type": "number", "data_type": "float32",
          "values": [row["volume_nm3"] for row in rows]},
     ]  # fmt: skip

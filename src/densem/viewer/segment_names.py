@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from densem.volumes.segment_tags import segment_tags
+
 
 def segment_names(
     ids: Sequence[int],
@@ -17,16 +19,12 @@ def segment_names(
     Args:
         ids: of the segments.
         labels: what each one is called.
-        tags: one word for each, to filter by in the list of segments (`#word`).
+        tags: for each, to filter by in the list of segments (`#word`).
         numbers: name -> a number for each, to sort and filter by.
     """
     properties: list[dict[str, Any]] = [{"id": "label", "type": "label", "values": list(labels)}]
     if tags is not None:
-        joined = [tag.replace(" ", "_") for tag in tags]  # in a query a space ends the tag
-        words = sorted(set(joined))
-        place = {word: [n] for n, word in enumerate(words)}
-        tag_values = [place[tag] for tag in joined]
-        properties.append({"id": "tags", "type": "tags", "tags": words, "values": tag_values})
+        properties.append(segment_tags("tags", tags))
     for name, values in (numbers or {}).items():
         numeric = {"id": name, "type": "number", "data_type": "float32", "values": list(values)}
         properties.append(numeric)

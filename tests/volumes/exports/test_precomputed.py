@@ -103,6 +103,15 @@ def test_segments_have_names_tags_and_colours(objects, classes, tmp_path):
     assert told["properties"][0]["values"][-1] == "unlabelled"
 
 
+def test_a_tag_is_one_word(objects, tmp_path):
+    pytest.importorskip("tensorstore")
+    named = replace(objects, class_of={12: "synaptic vesicle", 70001: "alpha granule"})
+    export_volume(named, "neuroglancer", tmp_path / "a")
+    label, tags = json.loads((tmp_path / "a/segment_properties/info").read_text())["inline"]["properties"]
+    assert label["values"] == ["synaptic vesicle 12", "alpha granule 70001"]
+    assert (tags["tags"], tags["values"]) == (["alpha_granule", "synaptic_vesicle"], [[1], [0]])
+
+
 def test_cloud_volume_reads_segmentations(objects, classes, tmp_path):
     cloudvolume = pytest.importorskip("cloudvolume")
     for source in (objects, classes):

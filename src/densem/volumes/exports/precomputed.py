@@ -28,6 +28,7 @@ from densem.volumes.exports.source import Entry, Source, fitted
 from densem.volumes.exports.staging import Staging
 from densem.volumes.ome_zarr import Kind
 from densem.volumes.pyramid import coarser_levels, reduce
+from densem.volumes.segment_tags import segment_tags
 from densem.volumes.slabs import Progress
 from densem.volumes.volume import Nanometres
 
@@ -215,9 +216,7 @@ def _describe_segments(folder: Path, source: Source) -> None:
     (folder / "info").write_text(json.dumps({**info, PROPERTIES: PROPERTIES}))
     properties: list[dict[str, Any]] = [{"id": "label", "type": "label", "values": [e.name for e in rows]}]
     if source.kind == "objects":
-        names = sorted({source.class_of[e.id] for e in rows})
-        tags = [[names.index(source.class_of[e.id])] for e in rows]
-        properties.append({"id": "class", "type": "tags", "tags": names, "values": tags})
+        properties.append(segment_tags("class", [source.class_of[e.id] for e in rows]))
     inline = {"ids": [str(e.id) for e in rows], "properties": properties}
     (folder / PROPERTIES).mkdir()
     (folder / PROPERTIES / "info").write_text(
