@@ -69,6 +69,21 @@ def test_what_to_type_next(study, capsys):
     assert not any(c.startswith("densem objects") for c in commands)
 
 
+def test_tuned_affinities_without_any_name_the_file_of_the_choice(study, capsys):
+    file = study.folder / "tuned/x.toml"
+    file.parent.mkdir()
+    file.write_text('[cell]\nsettings = { method = "mutex", mutex_bias = 0.35 }\n')
+    command = ["objects", str(study.folder), "--prediction", "first"]
+    for asked in ([], ["--set", "cell.min_volume_nm3=1"]):
+        assert run([*command, *asked]) == 2
+        said = capsys.readouterr().err
+        assert f'{file}: [cell] method = "mutex", as densem tune-objects chose: expected a prediction' in said
+        assert "found none; predict without --no-affinities" in said
+        assert "such as --set cell.method=components, or give --untuned" in said
+    assert run([*command, "--set", "cell.method=components", "--name", "asked"]) == 0
+    assert run([*command, "--untuned"]) == 0
+
+
 def test_command_writes_tables_and_is_noted(study, capsys):
     assert run(["objects", str(study.folder), "--prediction", "first"]) == 0
     said = capsys.readouterr().out

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from densem.blocks import EngineChoice
-from densem.errors import DensemError, ExistsError, InputError, NotFoundError
+from densem.errors import ConfigError, DensemError, ExistsError, InputError, NotFoundError
 from densem.objects import Objects, ObjectsOptions, Rules, find_objects
 from densem.objects.finding import BLOCK
 from densem.objects.rules import read_rules
 from densem.study.manifest import ObjectsEntry, check_name, locked
-from densem.study.object_tuning import tuned_settings
+from densem.study.object_tuning import tuned_file, tuned_settings
 from densem.study.prediction import open_prediction
 from densem.study.study import Study
 from densem.volumes import Volume
@@ -46,6 +46,7 @@ def find_in_study(folder: Path, request: ObjectsRequest, progress: Progress | No
         InputError: neither or both of prediction and labels, or the volume has no labels.
         NotFoundError: no such prediction or volume, with the nearest name; or its files are gone.
         ExistsError: objects of that name are of something else, or are there already.
+        ConfigError: settings were chosen that the prediction cannot be cut by.
         DensemError: as `densem.objects.find_objects` and `read_rules`.
     """
     study = Study.open(folder)
@@ -65,14 +66,12 @@ def find_in_study(folder: Path, request: ObjectsRequest, progress: Progress | No
         )
     affinities = Affinities.beside(classes.path) if entry.source == "prediction" else None
     table = read_rules(request.settings, request.overrides)
-    chosen = tuned_settings(study, _model_of(study, entry)) if request.tuned else {}
-    rules = Rules.of(
-        study.schema,
-        classes.voxel_size_nm,
-        merged(chosen, table),
-        str(request.settings or "--set"),
-        affinities.classes if affinities else (),
-    )
+    told = affinities.classes if affinities else ()
+    model = _model_of(study, entry)
+    chosen = tuned_settings(study, model) if request.tuned else {}
+    _check_chosen(chosen, table, told, tuned_file(study, model))
+    where = str(request.settings or "--set")
+    rules = Rules.of(study.schema, classes.voxel_size_nm, merged(chosen, table), where, told)
     engine = EngineChoice(request.engine, request.workers, request.scheduler, study.folder)
     options = ObjectsOptions(request.block or BLOCK, engine, overwrite=request.overwrite)
     facts = study.provenance("densem objects", source=f"{entry.source} {entry.name}", volume=entry.volume)
@@ -82,6 +81,24 @@ def find_in_study(folder: Path, request: ObjectsRequest, progress: Progress | No
     with locked(study.path) as manifest:
         manifest.objects[name] = entry
     return found
+
+
+def _check_chosen(chosen: dict[str, Any], asked: dict[str, Any], told: tuple[str, ...], file: Path) -> None:
+    """Refuse affinities that were chosen for a prediction without those of the class.
+
+    Raises:
+        ConfigError: naming the file of the choice.
+    """
+    for name, entries in chosen.items():
+        own = asked.get(name, {})  # may be no table, which is refused later
+        holds = isinstance(own, dict) and "method" not in own
+        if holds and entries.get("method") == "mutex" and name not in told:
+            raise ConfigError(
+                f'{file}: [{name}] method = "mutex", as densem tune-objects chose: expected a prediction '
+                f"with affinities of {name}, found {', '.join(told) or 'none'}; predict without "
+                "--no-affinities and --resample, choose another method, such as  "
+                f"--set {name}.method=components, or give --untuned"
+            )
 
 
 def merged(chosen: dict[str, Any], asked: dict[str, Any]) -> dict[str, Any]:
