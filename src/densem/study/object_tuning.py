@@ -28,6 +28,8 @@ import tomli_w
 from densem.blocks import EngineChoice
 from densem.errors import ConfigError, InputError, NotFoundError, ShapeError, VoxelSizeError
 from densem.evaluation import ObjectVolumes, Overlaps, overlaps, panoptic, partition_scores
+from densem.evaluation.countable import countable
+from densem.evaluation.object_classes import object_classes
 from densem.evaluation.overlaps import totals
 from densem.objects import Objects, ObjectsOptions, Rules, find_objects
 from densem.study.manifest import claimed
@@ -42,7 +44,7 @@ H_STEPS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
 """Of h, in longest sides of a voxel."""
 BIASES = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
 SHARES = (0.0, 0.125, 0.25, 0.5, 1.0, 2.0)
-"""Of the volume that 19 of 20 true objects are larger than: smallest volumes that are tried."""
+"""Of the volume that 19 of 20 true objects of the class are larger than: smallest volumes that are tried."""
 
 
 @dataclass(frozen=True)
@@ -214,14 +216,17 @@ class _Material:
     def tried(
         self, name: str, entry: dict[str, Any], metric: Metric, scratch: Path, workers: int
     ) -> Iterator[tuple[dict[str, Any], float]]:
-        """The settings with each smallest volume, and their score."""
+        """The settings with each smallest volume, and the score that `evaluate_objects` would give them."""
         found = self._objects(name, entry, scratch, workers)
         level = next(v for v in found.volumes if name in v.attributes["classes"])
-        table = overlaps(ObjectVolumes(self.truth, level, self.labels), workers=workers)
+        compared = ObjectVolumes(self.truth, level, self.labels, self.classes)
+        table = countable(overlaps(compared, workers=workers), self.study.schema).overlaps
+        kinds = zip(found.table["id"], found.table["class"], strict=True)
+        own = np.array([i for i, kind in kinds if kind == name], np.uint64)
         voxel = math.prod(self.classes.voxel_size_nm)
-        for smallest in self._smallest(table, voxel):
+        for smallest in self._smallest(table, name, voxel):
             chosen = {**entry, "min_volume_nm3": smallest}
-            yield chosen, self._score(_without(table, smallest / voxel), name, metric)
+            yield chosen, self._score(_without(table, own, smallest / voxel), name, metric)
 
     def _objects(self, name: str, entry: dict[str, Any], scratch: Path, workers: int) -> Objects:
         told = self.affinities.classes if self.affinities else ()
@@ -233,10 +238,12 @@ class _Material:
             self.classes, self.study.schema, rules, scratch, options, affinities=self.affinities
         )
 
-    def _smallest(self, table: Overlaps, voxel: float) -> list[float]:
-        truth, _, voxels = table.pairs()
-        ids, sizes = totals(truth, voxels)
-        sizes = sizes[ids > 0]
+    def _smallest(self, table: Overlaps, name: str, voxel: float) -> list[float]:
+        """Smallest volumes that are tried, from the sizes of the true objects of the class."""
+        schema = self.study.schema
+        ids, sizes = totals(table.true_ids, table.voxels)
+        kinds = object_classes(ids, table.true_ids, table.true_classes, table.voxels, schema)
+        sizes = sizes[(ids > 0) & (kinds == schema.names.index(name))]
         typical = float(np.quantile(sizes, 0.05)) if sizes.size else 0.0
         return sorted({round(share * typical) * voxel for share in SHARES})
 
@@ -269,12 +276,11 @@ def _gain(metric: Metric) -> int:
     return -1 if metric == "are" else 1
 
 
-def _without(table: Overlaps, voxels: float) -> Overlaps:
-    """As if smaller predicted objects had been left away."""
-    ids, place = np.unique(table.predicted_ids, return_inverse=True)
-    sizes = np.zeros(len(ids), np.int64)
-    np.add.at(sizes, place, table.voxels)
-    kept = np.where(sizes >= voxels, ids, 0)[place]
+def _without(table: Overlaps, own: np.ndarray, voxels: float) -> Overlaps:
+    """As if smaller ones of some predicted objects, `own`, had been left away."""
+    ids, sizes = totals(table.predicted_ids, table.voxels)
+    small = np.intersect1d(ids[sizes < voxels], own)
+    kept = np.where(np.isin(table.predicted_ids, small), np.uint64(0), table.predicted_ids)
     return replace(table, predicted_ids=kept)
 
 
