@@ -47,6 +47,36 @@ def test_levels_become_isotropic():
     assert pyramid.factors((10, 10, 10), (1, 90, 90)) == (1, 2, 2)
 
 
+@pytest.mark.parametrize("size", [(1, 4, 4), (10, 40, 40), (40, 10, 10), (40, 10, 12), (3, 50, 7), (8, 8, 8)])
+@pytest.mark.parametrize(
+    "shape", [(1, 2048, 2048), (2, 3000, 700), (3, 1, 5000), (24, 9000, 800), (700, 300, 257), (1, 1, 1)]
+)
+def test_the_levels_of_any_volume_end(shape, size):
+    found = list(itertools.islice(pyramid.coarser_levels(shape, size), 20))
+    assert all(max(level.by) == 2 for level in found)
+    assert max((found[-1].shape if found else shape)[1:]) <= pyramid.SMALLEST
+
+
+def test_a_slice_with_the_finest_voxel_across_is_halved_in_plane():
+    """One slice of 1 nm, and two of 10 nm, which are one after a level."""
+    one = itertools.islice(pyramid.coarser_levels((1, 600, 520), (1.0, 4.0, 5.0)), 20)
+    assert [(c.shape, c.voxel_size_nm) for c in one] == [
+        ((1, 300, 260), (1.0, 8.0, 10.0)),
+        ((1, 150, 130), (1.0, 16.0, 20.0)),
+    ]
+    two = itertools.islice(pyramid.coarser_levels((2, 600, 520), (10.0, 40.0, 40.0)), 20)
+    assert [c.by for c in two] == [(2, 1, 1), (1, 2, 2), (1, 2, 2)]
+
+
+def test_levels_of_a_stack_stay_as_they_are():
+    """Until z, too, is as coarse as the plane."""
+    found = [(c.shape, c.by) for c in pyramid.coarser_levels((21, 4000, 3001), (40.0, 10.0, 10.0))]
+    assert found == [
+        ((21, 2000, 1501), (1, 2, 2)), ((21, 1000, 751), (1, 2, 2)), ((11, 500, 376), (2, 2, 2)),
+        ((6, 250, 188), (2, 2, 2)),
+    ]  # fmt: skip
+
+
 def test_every_level_is_the_reduction_of_the_one_before(tmp_path, monkeypatch):
     monkeypatch.setattr(ome_zarr, "SHARD", (4, 32, 32))
     monkeypatch.setattr(ome_zarr, "CHUNK", (2, 16, 16))

@@ -1,7 +1,8 @@
 """Image pyramids: each level halves the axes that are finest, images by mean, labels by mode.
 
 An axis is halved while its voxel is at most 1.5 times the smallest one, so that levels become
-isotropic; levels end when the largest in-plane side is at most 256 voxels.
+isotropic; levels end when the largest in-plane side is at most 256 voxels. An axis of a single voxel is not
+halved, and its voxel has no say in which others are.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ SMALLEST = 256
 
 
 def factors(voxel_size_nm: Nanometres, shape: Triple) -> Triple:
-    """By how much each axis shrinks to the next level: 1 or 2, (z, y, x)."""
-    finest = min(voxel_size_nm)
+    """By how much each axis shrinks to the next level: 1 or 2, (z, y, x); all 1 only for a single voxel."""
+    finest = min((v for v, s in zip(voxel_size_nm, shape, strict=True) if s > 1), default=0.0)
     return triple(2 if v <= 1.5 * finest and s > 1 else 1 for v, s in zip(voxel_size_nm, shape, strict=True))
 
 
