@@ -128,6 +128,21 @@ def test_parents_borders_and_contacts(whole, ragged, schema):
         assert sum(contacts) == pytest.approx(table["surface_nm2"][n])
 
 
+def test_only_what_is_cut_in_plane_touches_the_border_of_a_single_slice(schema, tmp_path):
+    classes = np.zeros((1, 40, 70), np.uint8)
+    classes[0, 5:25, 8:28] = 1  # 200 x 100 nm, whole
+    classes[0, 30:40, 40:60] = 1  # runs out of the slice
+    classes[0, 10:20, 12:24] = 2
+    result = found(Volume(classes, (40.0, 10.0, 5.0)), schema, tmp_path / "o")
+    table = result.table
+    assert table["class"] == ["cell", "cell", "mitochondrion"]
+    assert table["touches_border"] == [False, True, False]
+    assert result.cells["touches_border"] == [False, True]
+    assert table["sphericity"] == [None] * 3
+    assert table["surface_nm2"][0] == pytest.approx(2 * (200 + 100) * 40, rel=0.1)
+    assert table["surface_nm2"][2] == table["contact_cell_nm2"][2]
+
+
 def test_contact_is_shared_out_by_what_lies_beyond(schema, tmp_path):
     """A granule half in a cell and half outside of it: as much surface to either."""
     z, y, x = np.indices((9, 30, 33))

@@ -67,6 +67,27 @@ def test_tube_in_any_direction(size):
         assert area(inside, size) == pytest.approx(true, rel=0.045)
 
 
+@pytest.mark.parametrize("size", [(10.0, 10.0, 10.0), (40.0, 10.0, 10.0), (1.0, 4.0, 6.0)])
+@pytest.mark.parametrize("axis", [0, 2])
+def test_discs_in_a_single_slice_have_the_area_of_their_rim(size, axis):
+    flat = tuple(a == axis for a in range(3))
+    ways = directions(size, flat)
+    assert len(ways) == 4
+    rng = np.random.default_rng(4)
+    for semi in ((200.0, 200.0), (300.0, 150.0)):
+        sides = [s for a, s in enumerate(size) if a != axis]
+        axes = [np.arange(-math.ceil(320 / s), math.ceil(320 / s)) * s for s in sides]
+        place = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1) + rng.uniform(-0.5, 0.5, 2) * sides
+        angle = rng.uniform(0, np.pi)
+        turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+        number = np.expand_dims(((place @ turn / semi) ** 2).sum(-1) <= 1, axis).astype(np.int32)
+        nothing = np.zeros(number.shape, np.int64)
+        facing = _facing(number, nothing, Box.of_shape(number.shape), ways, (1, 1))
+        a, b = semi
+        rim = math.pi * (3 * (a + b) - math.sqrt((3 * a + b) * (a + 3 * b)))
+        assert facing.sum() * UNIT_NM2 == pytest.approx(rim * size[axis], rel=0.05)
+
+
 def test_directions_of_cubes_and_of_long_voxels():
     cubes = directions((10.0, 10.0, 10.0))
     assert {w.step for w in cubes} >= {(0, 0, 1), (0, 1, -1), (1, 1, 1)}

@@ -44,7 +44,7 @@ class MeasureTask:
     def __call__(self, index: int, box: Box) -> dict[str, Any]:
         """Write the sums of one block."""
         volume = self.objects.get()
-        ways = directions(volume.voxel_size_nm)
+        ways = directions(volume.voxel_size_nm, tuple(n == 1 for n in volume.shape))
         read = box.grow(reach(ways)).clip(volume.box)
         ids, classes = volume.read(read), self.classes.get().read(read)
         found = np.unique(ids)

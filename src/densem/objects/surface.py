@@ -11,6 +11,9 @@ along an axis whose voxels are n times as short as the longest ones, d takes n s
 a longer axis, so that long voxels do not leave most of the sphere without a direction. The area of a crossing
 is rounded to 1e-6 nm2, so that sums are whole numbers: exact, in any order.
 
+In a volume of a single slice no line leaves the slice: the same formula in the plane, with pi / 2 instead of
+2 and c_d the share of the circle, gives the length of the outlines times the thickness.
+
 Euler number: bodies less tunnels plus cavities, by counting corners, edges, faces and voxels of the union.
 
 Sources: Lehmann and Legland, Efficient N-dimensional surface estimation using Crofton formula and run-length
@@ -46,26 +49,41 @@ class Direction:
 
 
 @functools.cache
-def directions(voxel_size_nm: Nanometres) -> tuple[Direction, ...]:
-    """The 13 directions for a voxel size."""
+def directions(voxel_size_nm: Nanometres, flat: tuple[bool, ...] = (False,) * 3) -> tuple[Direction, ...]:
+    """The 13 directions for a voxel size; of them those across no `flat` axis, of a single voxel."""
     longest = max(voxel_size_nm)
     steps = [min(LONGEST_STEP, max(1, round(longest / v))) for v in voxel_size_nm]
     found = []
     for way in NEIGHBOURS:
+        if any(w and f for w, f in zip(way, flat, strict=True)):
+            continue
         step = [w * s for w, s in zip(way, steps, strict=True)]
         common = math.gcd(*step)
         found.append(triple(s // common for s in step))
-    vectors = np.array(found) * np.array(voxel_size_nm)
+    vectors = np.array(found).reshape(-1, 3) * np.array(voxel_size_nm)
     lengths = np.linalg.norm(vectors, axis=1)
-    rays = vectors / lengths[:, None]
-    shares = SphericalVoronoi(np.concatenate([rays, -rays])).calculate_areas()[: len(rays)] / (2 * np.pi)
-    areas = 2 * shares * math.prod(voxel_size_nm) / lengths
+    areas = _weights(vectors / lengths[:, None], flat) * math.prod(voxel_size_nm) / lengths
     return tuple(Direction(s, round(a / UNIT_NM2)) for s, a in zip(found, areas, strict=True))
+
+
+def _weights(rays: np.ndarray, flat: tuple[bool, ...]) -> np.ndarray:
+    """Factor of Crofton's formula times the share of the sphere, or circle, nearest to each direction."""
+    if sum(flat) == 0:
+        whole: np.ndarray = SphericalVoronoi(np.concatenate([rays, -rays])).calculate_areas()
+        return 2 * (whole[: len(rays)] / (2 * np.pi))
+    if sum(flat) > 1:
+        return np.ones(len(rays))
+    angles = np.arctan2(*rays[:, ~np.array(flat)].T) % np.pi
+    order = np.argsort(angles)
+    gaps = np.diff(angles[order], append=angles[order[0]] + np.pi)
+    shares = np.empty(len(rays))
+    shares[order] = (gaps + np.roll(gaps, 1)) / (2 * np.pi)
+    return np.pi / 2 * shares
 
 
 def reach(ways: tuple[Direction, ...]) -> Triple:
     """How far the directions look along each axis."""
-    return triple(max(abs(w.step[axis]) for w in ways) for axis in range(3))
+    return triple(max((abs(w.step[axis]) for w in ways), default=0) for axis in range(3))
 
 
 @functools.cache

@@ -50,7 +50,7 @@ def _level_table(measured: Measured, volume: Volume) -> Table:
     low, high = sums.box[:, 0] * size + offset, sums.box[:, 1] * size + offset
     centre, lengths, directions = _shape(sums, size)
     joined = [int(level.rules[k - 1].connectivity == 26) for k in measured.kind]
-    border = (sums.box[:, 0] == 0).any(axis=1) | (sums.box[:, 1] == np.array(volume.shape)).any(axis=1)
+    border = _touching(sums, volume)
     ball = math.pi ** (1 / 3) * (6 * nm3) ** (2 / 3)
     table: Table = {
         "id": sums.id.tolist(),
@@ -61,7 +61,7 @@ def _level_table(measured: Measured, volume: Volume) -> Table:
         "volume_nm3": nm3.tolist(),
         "surface_nm2": surface.tolist(),
         "sphericity": [
-            float(b / s) if s > 0 and not cut else None
+            float(b / s) if s > 0 and not cut and 1 not in volume.shape else None
             for b, s, cut in zip(ball, surface, border, strict=True)
         ],
         "euler_number": [int(e[j]) // 8 for e, j in zip(sums.euler, joined, strict=True)],
@@ -80,6 +80,12 @@ def _level_table(measured: Measured, volume: Volume) -> Table:
     for channel, name in enumerate((*level.schema.names, "unlabelled")):
         table[f"contact_{name}_nm2"] = areas[:, channel].tolist()
     return table
+
+
+def _touching(sums: Sums, volume: Volume) -> np.ndarray:
+    """Objects that touch the border of the volume, bool (N,); an axis of a single voxel has no border."""
+    wide = np.array(volume.shape) > 1
+    return (((sums.box[:, 0] == 0) | (sums.box[:, 1] == np.array(volume.shape))) & wide).any(axis=1)
 
 
 def _shape(sums: Sums, size: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -116,9 +122,7 @@ def cell_table(levels: Sequence[Measured], volume: Volume) -> Table:
         "id": sums.id.tolist(),
         "class": [first.level.names[k - 1] for k in first.kind],
         "volume_nm3": (sums.voxels * math.prod(volume.voxel_size_nm)).tolist(),
-        "touches_border": (
-            (sums.box[:, 0] == 0).any(axis=1) | (sums.box[:, 1] == np.array(volume.shape)).any(axis=1)
-        ).tolist(),
+        "touches_border": _touching(sums, volume).tolist(),
     }
     root = {int(i): int(i) for i in sums.id}
     for measured in levels[1:]:
