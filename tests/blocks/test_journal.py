@@ -72,6 +72,15 @@ def test_another_plan_is_refused_by_name(tmp_path):
     )
 
 
+def test_a_plan_is_compared_as_it_is_kept(tmp_path):
+    journal = started(tmp_path)
+    assert journal.begun_with(PLAN)  # tuples are lists in the file
+    assert not journal.begun_with({**PLAN, "core": (2, 6, 4)})
+    assert not Journal(tmp_path / "none").begun_with(PLAN)
+    (journal.folder / "plan.json").write_text("{")
+    assert not journal.begun_with(PLAN)
+
+
 def test_an_unreadable_plan_is_refused(tmp_path):
     journal = started(tmp_path)
     (journal.folder / "plan.json").write_text("{")

@@ -151,6 +151,30 @@ def test_interrupted_and_resumed(objects, schema, monkeypatch):
     assert 0 < len(again) == len([n for n in reference if n.endswith("ply")]) - 2
 
 
+def test_an_interrupted_replacement_goes_on(objects, schema, monkeypatch):
+    wanted = MeshOptions(classes=("alpha_granule",), formats=("ply",), block=(4, 20, 20), overwrite=True)
+    reference = contents(make_meshes(objects, schema, wanted).folder)
+    real, written = making.write_mesh, []
+
+    def stops(*arguments):
+        if len(written) == 2:
+            raise KeyboardInterrupt
+        written.append(arguments)
+        real(*arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(making, "write_mesh", stops)
+        with pytest.raises(KeyboardInterrupt):
+            make_meshes(objects, schema, wanted)
+    assert contents(objects / "meshes") == reference
+    with monkeypatch.context() as patched:
+        patched.setattr(making, "write_mesh", lambda *a: (written.append(a), real(*a)))
+        patched.setattr(making.FacetTask, "__call__", lambda *_: 1 / 0)  # all facets are there
+        assert contents(make_meshes(objects, schema, wanted).folder) == reference
+    assert len(written) == len([n for n in reference if n.endswith("ply")])
+    assert not list(objects.glob(".meshes*"))
+
+
 def test_facets_of_blocks_are_those_of_the_volume():
     from densem.blocks import Box, Grid
     from densem.meshes.facets import Lattice, facets

@@ -326,3 +326,38 @@ def test_a_killed_run_goes_on(ragged, schema, whole, tmp_path, monkeypatch, task
     assert np.array_equal(result.volumes[1].read(), whole.volumes[1].read())
     assert threading.active_count() < 50
     assert math.isfinite(sum(result.table["surface_nm2"]))
+
+
+def test_a_killed_replacement_goes_on_unless_the_settings_are_others(
+    ragged, schema, whole, tmp_path, monkeypatch
+):
+    old = found(ragged, schema, tmp_path / "o", COMPONENTS)
+    asked = {"block": (13, 24, 61), "tiling": SMALL_TILES, "overwrite": True}
+    calls = {"LabelTask": 0, "MeasureTask": 0}
+
+    def counted(name, last):
+        real = getattr(module, name).__call__
+
+        def call(self, index, box):
+            calls[name] += 1
+            if calls[name] > last:
+                raise Killed
+            return real(self, index, box)
+
+        return call
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module.LabelTask, "__call__", counted("LabelTask", 99))
+        patch.setattr(module.MeasureTask, "__call__", counted("MeasureTask", 1))
+        with pytest.raises(Killed):
+            found(ragged, schema, tmp_path / "o", SWEPT, **asked)
+        assert read_table(tmp_path / "o/objects.csv") == old.table
+        first = calls["LabelTask"]
+        with pytest.raises(Killed):
+            found(ragged, schema, tmp_path / "o", SWEPT, **asked)
+        assert calls["LabelTask"] == first > 0
+        with pytest.raises(Killed):
+            found(ragged, schema, tmp_path / "o", {**SWEPT, "cell": {"connectivity": 6}}, **asked)
+        assert calls["LabelTask"] == 2 * first
+    assert found(ragged, schema, tmp_path / "o", SWEPT, **asked).table == whole.table
+    assert [p.name for p in tmp_path.iterdir()] == ["o"]

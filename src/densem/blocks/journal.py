@@ -69,8 +69,14 @@ class Journal:
 
     def takes_up(self, plan: Record) -> bool:
         """Whether `begin` would accept this plan: no other one was begun here."""
-        known = self.plan()
-        return known is None or known == json.loads(json.dumps(plan))
+        return self.begun_with(plan) or not (self.folder / PLAN).is_file()
+
+    def begun_with(self, plan: Record) -> bool:
+        """Whether a run of this plan was begun; one whose plan cannot be read was not."""
+        try:
+            return self.plan() == json.loads(json.dumps(plan))
+        except IntegrityError:
+            return False
 
     def plan(self) -> Record | None:
         """The plan this journal was begun with; None where no run was begun."""

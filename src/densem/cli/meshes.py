@@ -60,7 +60,8 @@ def mesh(
     ] = "local",
     scheduler: Scheduler = None,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Start anew where meshes are there.")
+        bool,
+        typer.Option("--overwrite", help="Replace meshes that are there; interrupted, this goes on, too."),
     ] = False,
 ) -> None:
     """Make closed surfaces of objects, in nm; interrupted, the same command goes on."""  # fmt: skip

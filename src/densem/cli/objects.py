@@ -49,7 +49,8 @@ def objects(
         typer.Option("--tuned/--untuned", help="Begin with what densem tune-objects chose for these models."),
     ] = True,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Start anew where objects are there.")
+        bool,
+        typer.Option("--overwrite", help="Replace objects that are there; interrupted, this goes on, too."),
     ] = False,
 ) -> None:
     """Number and measure the objects of every thing class; interrupted, the same command goes on."""

@@ -58,7 +58,8 @@ class MeshOptions:
             side of a voxel; 0 keeps all triangles.
         block: voxels worked on at a time, (z, y, x); never changes a mesh.
         engine: where blocks and objects are done.
-        overwrite: start anew where meshes are; they are replaced when the new ones are finished.
+        overwrite: start anew where meshes, or those begun in another way, are there; finished ones are
+            replaced when the new ones are finished.
         stall: minutes without progress after which a warning is given.
     """
 
@@ -125,9 +126,9 @@ def make_meshes(
     journal = Journal(target / WORK / "journal")
     with nothing_if_refused(target, WORK, _remove), ExitStack() as open_now:
         open_now.enter_context(journal.lock())
-        if options.overwrite:
-            _remove(target)
         work = _Work(found, subjects, target, options, progress)
+        if options.overwrite and not journal.begun_with(work.plan()):
+            _remove(target)
         journal.begin(work.plan())
         crew = options.engine.crew(journal, RunOptions(stall_minutes=options.stall, fatal=(InputError,)))
         rows = work.run(open_now.enter_context(crew))

@@ -71,7 +71,8 @@ class ObjectsOptions:
         engine: where blocks are done.
         tiling: sizes that say which components are cut whole by the watershed.
         mutex_tiling: the same by the mutex watershed.
-        overwrite: start anew where objects are there; they are replaced when the new ones are finished.
+        overwrite: start anew where objects, or those begun in another way, are there; finished ones are
+            replaced when the new ones are finished.
         stall: minutes without a finished block after which a warning is given.
     """
 
@@ -154,9 +155,9 @@ def find_objects(
     journal = Journal(target / WORK / "journal")
     with nothing_if_refused(target, WORK, _remove), ExitStack() as open_now:
         open_now.enter_context(journal.lock())
-        if options.overwrite:
-            _remove(target)
         work = _Work(classes, schema, rules, target, options, journal, progress, provenance or {}, affinities)
+        if options.overwrite and not journal.begun_with(work.plan()):
+            _remove(target)
         journal.begin(work.plan())
         crew = options.engine.crew(journal, RunOptions(stall_minutes=options.stall))
         found = work.run(open_now.enter_context(crew))
