@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from densem.errors import InputError
+from densem.errors import FormatError, InputError
 from densem.replacement import nothing_if_refused, put_back, take_place
 
 
@@ -76,8 +76,9 @@ def test_a_refusal_leaves_nothing_but_what_is_of_others(made, other):
     assert not other or names(made) == ["notes.txt"]
 
 
-def test_what_is_no_refusal_is_kept_for_the_next_attempt(made):
+@pytest.mark.parametrize("error", [OSError("full"), FormatError("cannot be read")])
+def test_what_is_no_refusal_is_kept_for_the_next_attempt(made, error):
     (made / "work").mkdir()
-    with pytest.raises(OSError, match="full"), nothing_if_refused(made, "work", lambda folder: 1 / 0):
-        raise OSError("full")
+    with pytest.raises(type(error)), nothing_if_refused(made, "work", lambda folder: 1 / 0):
+        raise error
     assert names(made) == ["new", "work"]

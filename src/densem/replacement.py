@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from densem.errors import InputError
+from densem.errors import FormatError, InputError
 
 
 def take_place(made: Path, place: Path) -> None:
@@ -39,6 +39,8 @@ def put_back(place: Path) -> None:
 def nothing_if_refused(folder: Path, work: str, remove: Callable[[Path], None]) -> Iterator[None]:
     """Leave nothing behind of a run whose input is refused: no further attempt can mend it.
 
+    A file that cannot be read (`FormatError`) may be readable the next time: what was made so far is kept.
+
     Args:
         folder: what is made goes there; a folder that holds something else as well stays.
         work: name of the folder in it for what is only needed on the way.
@@ -46,6 +48,8 @@ def nothing_if_refused(folder: Path, work: str, remove: Callable[[Path], None]) 
     """
     try:
         yield
+    except FormatError:
+        raise
     except InputError:
         remove(folder)
         shutil.rmtree(folder / work, ignore_errors=True)

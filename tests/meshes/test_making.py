@@ -7,7 +7,15 @@ import numpy as np
 import pytest
 
 from densem.blocks import EngineChoice
-from densem.errors import ConfigError, ExistsError, IncompleteError, InputError, NotFoundError, SchemaError
+from densem.errors import (
+    ConfigError,
+    ExistsError,
+    FormatError,
+    IncompleteError,
+    InputError,
+    NotFoundError,
+    SchemaError,
+)
 from densem.meshes import making
 from densem.meshes.making import MeshOptions, make_meshes
 from densem.meshes.surface import surface
@@ -173,6 +181,34 @@ def test_an_interrupted_replacement_goes_on(objects, schema, monkeypatch):
         assert contents(make_meshes(objects, schema, wanted).folder) == reference
     assert len(written) == len([n for n in reference if n.endswith("ply")])
     assert not list(objects.glob(".meshes*"))
+
+
+@pytest.mark.parametrize("failures", [1, 99])
+def test_a_block_that_cannot_be_read_is_tried_again_and_the_others_kept(
+    objects, schema, monkeypatch, failures
+):
+    wanted = MeshOptions(classes=("alpha_granule",), formats=("ply",), block=(4, 20, 20))
+    reference = contents(make_meshes(objects, schema, wanted).folder)
+    (objects / "meshes").rename(objects / "reference")
+    real, calls = making.FacetTask.__call__, []
+
+    def shaky(task, index, box):
+        calls.append(index)
+        if index == 2 and calls.count(2) <= failures:
+            raise FormatError("objects-1: box cannot be read (input/output error)")
+        return real(task, index, box)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(making.FacetTask, "__call__", shaky)
+        if failures == 1:
+            assert contents(make_meshes(objects, schema, wanted).folder) == reference
+            return
+        with pytest.raises(IncompleteError, match="cannot be read"):
+            make_meshes(objects, schema, wanted)
+    calls.clear()
+    monkeypatch.setattr(making.FacetTask, "__call__", lambda *a: (calls.append(a[1]), real(*a))[1])
+    assert contents(make_meshes(objects, schema, wanted).folder) == reference
+    assert calls == [2]
 
 
 def test_facets_of_blocks_are_those_of_the_volume():

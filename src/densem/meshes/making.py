@@ -93,6 +93,10 @@ class Meshes:
     rows: tuple[dict[str, Any], ...]
 
 
+class NoVoxelError(InputError):
+    """An object of the table that is not in the volume; no further attempt can mend it."""
+
+
 def make_meshes(
     folder: Path, schema: LabelSchema, options: MeshOptions | None = None, progress: Progress | None = None
 ) -> Meshes:
@@ -130,7 +134,7 @@ def make_meshes(
         if options.overwrite and not journal.begun_with(work.plan()):
             _remove(target)
         journal.begin(work.plan())
-        crew = options.engine.crew(journal, RunOptions(stall_minutes=options.stall, fatal=(InputError,)))
+        crew = options.engine.crew(journal, RunOptions(stall_minutes=options.stall, fatal=(NoVoxelError,)))
         rows = work.run(open_now.enter_context(crew))
     shutil.rmtree(target / WORK, ignore_errors=True)
     if target != place:
@@ -249,7 +253,7 @@ class ObjectTask:
         grid = self.grids[subject.level]
         keys = facets_of(subject, facet_folder(self.folder, subject.level), grid)
         if len(keys) == 0:
-            raise InputError(
+            raise NoVoxelError(
                 f"object {subject.id} ({subject.kind}): no voxel of it is in the volume, "
                 f"though objects.csv has {subject.voxels}; make the objects anew"
             )
