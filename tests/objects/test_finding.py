@@ -17,6 +17,7 @@ from densem.objects import ObjectsOptions, Rules, find_objects
 from densem.objects import finding as module
 from densem.objects.block_components import scratch_layout
 from densem.objects.pieces import Tiling
+from densem.objects.scratch import Scratch
 from densem.schema import LabelSchema
 from densem.volumes import Volume
 
@@ -361,3 +362,32 @@ def test_a_killed_replacement_goes_on_unless_the_settings_are_others(
         assert calls["LabelTask"] == 2 * first
     assert found(ragged, schema, tmp_path / "o", SWEPT, **asked).table == whole.table
     assert [p.name for p in tmp_path.iterdir()] == ["o"]
+
+
+def test_of_thin_components_in_a_tile_little_is_kept(schema, tmp_path, monkeypatch):
+    """Each is a row along x in its own plane, with a bar along y at its end: a box as large as the plane."""
+    classes = np.zeros((23, 40, 90), np.uint8)
+    for number, z in enumerate(range(1, 23, 2)):
+        classes[z, 2 + 3 * number : 4 + 3 * number, 2:88] = 2
+        classes[z, 1:39, 84:88] = 2
+    kept, cut = [], []
+    real = Scratch.save
+
+    def measured(scratch, name, **arrays):
+        if name.startswith("tiles/"):
+            kept.append(arrays["labels"].size)
+            cut.append(sum(np.prod(box[1] - box[0]) for box in arrays["box"]))
+        real(scratch, name, **arrays)
+
+    volume = Volume(classes, (40.0, 10.0, 10.0))
+    settings = {"mitochondrion": {"method": "watershed", "h_nm": 1000.0, "connectivity": 6}}
+    with monkeypatch.context() as patched:
+        patched.setattr(Scratch, "save", measured)
+        tiled = found(
+            volume, schema, tmp_path / "tiled", settings, tiling=Tiling(100, (23, 40, 30), (2, 4, 6))
+        )
+    assert sum(kept) < 0.4 * sum(cut)
+    assert kept[0] < 0.1 * cut[0]
+    assert tiled.counts()["mitochondrion"] == 11
+    whole = found(volume, schema, tmp_path / "whole", settings)
+    assert np.array_equal(tiled.volumes[1].read(), whole.volumes[1].read())

@@ -161,16 +161,20 @@ class _Cuts:
         self.component: list[int] = []
         self.box: list[tuple[Triple, Triple]] = []
         self.own: list[tuple[Triple, Triple]] = []
+        self.crop: list[tuple[Triple, Triple]] = []
         self.pieces: list[int] = []
         self.labels: list[np.ndarray] = [np.zeros(0, np.int32)]
 
     def add(self, component: int, box: Box, own: Box, labels: np.ndarray, count: int) -> None:
-        """Take in a component: labels of `box`, of which those in `own` are kept."""
+        """Take in a component: labels of `box`, of which those in `own` are kept; stored is what it fills."""
+        crop = _filled(labels, box)
+        own = own.clip(crop)
         self.component.append(component)
         self.box.append((box.start, box.stop))
         self.own.append((own.start, own.stop))
+        self.crop.append((crop.start, crop.stop))
         self.pieces.append(count)
-        self.labels.append(labels.reshape(-1))
+        self.labels.append(labels[crop.relative_to(box).slices].astype(np.int32).reshape(-1))
 
     def save(self, scratch: Scratch, name: str) -> None:
         """Write all of them."""
@@ -179,9 +183,18 @@ class _Cuts:
             component=np.array(self.component, np.int64),
             box=np.array(self.box, np.int64).reshape(-1, 2, 3),
             own=np.array(self.own, np.int64).reshape(-1, 2, 3),
+            crop=np.array(self.crop, np.int64).reshape(-1, 2, 3),
             pieces=np.array(self.pieces, np.int64),
-            labels=np.concatenate(self.labels).astype(np.int32),
+            labels=np.concatenate(self.labels),
         )
+
+
+def _filled(labels: np.ndarray, box: Box) -> Box:
+    """The smallest box around the voxels of a box that have a label."""
+    there = [np.flatnonzero(labels.any(axis=others)) for others in ((1, 2), (0, 2), (0, 1))]
+    if not len(there[0]):
+        return Box(box.start, box.start)
+    return Box(triple(t[0] for t in there), triple(t[-1] + 1 for t in there)).shift(box.start)
 
 
 @dataclass(frozen=True)
@@ -286,14 +299,16 @@ class Cut:
     Attributes:
         component: its number.
         box: what was cut.
-        own: what is kept of it.
+        own: what is kept of it, within `crop`.
+        crop: the part of `box` that the component fills.
         base: pieces of the same file before these.
-        labels: int32 (Z, Y, X) of `box`, pieces from 1.
+        labels: int32 (Z, Y, X) of `crop`, pieces from 1.
     """
 
     component: int
     box: Box
     own: Box
+    crop: Box
     base: int
     labels: np.ndarray
 
@@ -302,23 +317,28 @@ class Cut:
         """All of a file."""
         file = scratch.load(name)
         bases = np.concatenate([[0], np.cumsum(file["pieces"])])
+        crops = file.get("crop", file["box"])  # none in a run that an earlier version began
         found, place = [], 0
         for row in range(len(file["component"])):
-            box, own = box_of(file["box"][row]), box_of(file["own"][row])
-            labels = file["labels"][place : place + box.size].reshape(box.shape)
-            found.append(cls(int(file["component"][row]), box, own, int(bases[row]), labels))
-            place += math.prod(box.shape)
+            box, own, crop = (box_of(boxes[row]) for boxes in (file["box"], file["own"], crops))
+            labels = file["labels"][place : place + crop.size].reshape(crop.shape)
+            found.append(cls(int(file["component"][row]), box, own, crop, int(bases[row]), labels))
+            place += crop.size
         return found
+
+    def within(self, box: Box) -> np.ndarray:
+        """Labels of the part of a box that the component fills, int64 (N,)."""
+        return self.labels[box.clip(self.crop).relative_to(self.crop).slices].reshape(-1).astype(np.int64)
 
 
 def _links(one: Cut, other: Cut) -> np.ndarray:
     """Pairs of pieces that are one, int64 (N, 2), each counted through within its file."""
     shared = one.box.clip(other.box)
-    if shared.size == 0:
+    both = shared.clip(one.crop).clip(other.crop)
+    if both.size == 0:
         return np.zeros((0, 2), np.int64)
-    a = one.labels[shared.relative_to(one.box).slices].reshape(-1).astype(np.int64)
-    b = other.labels[shared.relative_to(other.box).slices].reshape(-1).astype(np.int64)
-    sizes_a, sizes_b = np.bincount(a), np.bincount(b)
+    sizes_a, sizes_b = np.bincount(one.within(shared)), np.bincount(other.within(shared))
+    a, b = one.within(both), other.within(both)
     codes, common = np.unique(a * len(sizes_b) + b, return_counts=True)
     left, right = codes // len(sizes_b), codes % len(sizes_b)
     keep = (left > 0) & (right > 0)
@@ -394,7 +414,7 @@ def _all_pieces(cutter: Cutter, names: list[str]) -> _Pieces:
     for number, name in enumerate(names):
         bases[name] = total
         for row, cut in enumerate(Cut.load(cutter.scratch, name)):
-            kept = cut.labels[cut.own.relative_to(cut.box).slices]
+            kept = cut.labels[cut.own.relative_to(cut.crop).slices]
             n = int(cut.labels.max(initial=0))
             flat = kept.reshape(-1)
             counts.append(np.bincount(flat, minlength=n + 1)[1:].astype(np.int64))
@@ -447,7 +467,7 @@ class Painter:
         of_piece = scratch.array("id_of_piece")
         for cut, base in self._cuts(scratch, box):
             part = cut.own.clip(box)
-            labels = cut.labels[part.relative_to(cut.box).slices]
+            labels = cut.labels[part.relative_to(cut.crop).slices]
             inside = labels > 0
             view = ids[part.relative_to(box).slices]
             view[inside] = of_piece[labels[inside].astype(np.int64) + cut.base + base]
