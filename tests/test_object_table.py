@@ -28,6 +28,13 @@ def test_there_and_back(path):
     assert [p.name for p in path.parent.iterdir()] == ["objects.csv"]
 
 
+def test_the_cell_is_a_whole_number_and_may_be_missing(tmp_path):
+    table = {"id": [1, 2, 3], "class": ["cell", "mitochondrion", "crista"], "parent": [0, 1, 2]}
+    for columns in (table, {**table, "cell": [0, 1, 1]}):
+        write_csv(columns, tmp_path / "objects.csv")
+        assert read_table(tmp_path / "objects.csv") == columns
+
+
 def test_a_table_that_is_not_there(tmp_path):
     with pytest.raises(NotFoundError, match="there is no such table; make it with  densem objects"):
         read_table(tmp_path / "objects.csv")

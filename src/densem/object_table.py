@@ -16,7 +16,7 @@ from densem.errors import FormatError, NotFoundError
 Table = dict[str, list[Any]]
 """Columns of equal length, in order."""
 _REMEDY = "find the objects again with  densem objects ... --overwrite"
-_WHOLE = ("id", "level", "parent", "voxels", "euler_number")
+_WHOLE = ("id", "level", "parent", "cell", "voxels", "euler_number")
 
 
 def write_csv(table: Table, path: Path) -> None:
@@ -54,7 +54,8 @@ def read_table(path: Path, rows: int | None = None) -> Table:
         rows: how many it must have, where that is known.
 
     Returns:
-        Columns in order: whole numbers, truths, words, and lengths in nm; None where there is no value.
+        Columns in order, those of an older table as it has them: whole numbers, truths, words, and lengths in
+        nm; None where there is no value.
 
     Raises:
         NotFoundError, FormatError: as `read_rows`; FormatError also for another number of rows.

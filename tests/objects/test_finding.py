@@ -168,6 +168,27 @@ def test_cells_count_what_they_hold(whole, ragged):
     assert {"count_dense_granule", "fraction_canalicular_vessel"} <= set(whole.cells)
 
 
+def test_a_thing_in_a_thing_in_a_cell_carries_the_id_of_the_cell(tmp_path):
+    (tmp_path / "schema.toml").write_text("""[classes]
+outside = { id = 0, color = "#000000", background = true }
+cell = { id = 1, color = "#0101e0", thing = true }
+mitochondrion = { id = 2, color = "#01abfe", parent = "cell", thing = true }
+crista = { id = 3, color = "#ffe000", parent = "mitochondrion", thing = true }
+""")
+    schema = LabelSchema.resolve(str(tmp_path / "schema.toml"))
+    classes = np.zeros((5, 20, 50), np.uint8)
+    for x in (1, 26):
+        classes[:, 1:19, x : x + 22] = 1
+        classes[1:4, 3:9, x + 2 : x + 20], classes[1:4, 11:17, x + 2 : x + 20] = 2, 2
+        classes[2, 5:7, x + 4 : x + 8], classes[2, 13:15, x + 4 : x + 8] = 3, 3
+    rules = {name: {"method": "components"} for name in ("cell", "mitochondrion", "crista")}
+    result = found(Volume(classes, (40.0, 10.0, 5.0)), schema, tmp_path / "o", rules)
+    assert result.table["parent"] == [0, 0, 1, 2, 1, 2, 3, 4, 5, 6]
+    assert result.table["cell"] == [0, 0, 1, 2, 1, 2, 1, 2, 1, 2]
+    assert result.cells["count_crista"] == [2, 2]
+    assert read_table(tmp_path / "o/objects.csv") == result.table
+
+
 def test_a_table_read_back_is_the_same(whole):
     assert read_table(whole.folder / "objects.csv") == whole.table
     assert read_table(whole.folder / "cells.csv") == whole.cells

@@ -37,6 +37,12 @@ def test_relatives(rows, identity, shown):
     assert rows.id[rows.relatives(identity)].tolist() == shown
 
 
+def test_the_cell_is_found_through_the_parents(rows, tmp_path):
+    assert rows.cell.tolist() == [0, 0, 1, 1, 1]
+    (tmp_path / "objects.csv").write_text(HEAD + ROWS.replace("4,granule,1,1", "4,granule,1,0"))
+    assert ObjectRows.read(tmp_path / "objects.csv").cell.tolist() == [0, 0, 0, 1, 0]
+
+
 def test_largest(rows):
     assert rows.largest(rows.level < 2, 3).tolist() == [1, 2, 5]
     assert rows.largest(rows.level == 1, 9).tolist() == [4, 5]

@@ -122,6 +122,20 @@ def test_objects_have_the_colours_of_their_class(study):
     assert (volume["values"], parent["values"]) == ([0.0003, 0.0002, 0.0001], [1, 1, 0])
 
 
+def test_what_lies_two_deep_names_its_parent_and_its_cell(study):
+    folder = study.folder / "objects/first"
+    write(folder / "objects-2.zarr", np.ones((4, 12, 14), np.uint32))
+    with (folder / "objects.csv").open("a") as handle:
+        handle.write("5,dense_granule_core,2,3,1e5,470,90,70,440,480,80,110,60,85\n")
+    view, _, _ = shown(study)
+    numbers = view.site.names["objects.first.2"]()["inline"]["properties"][2:]
+    assert [(n["id"], n["values"]) for n in numbers] == [
+        ("volume_um3", [0.0001]),
+        ("parent", [3]),
+        ("cell", [1]),
+    ]
+
+
 def test_other_voxel_sizes_overlay(study):
     _, _, layers = shown(study)
     fine, coarse = layers["image"]["source"]["transform"], layers["first: confidence"]["source"]["transform"]

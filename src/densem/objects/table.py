@@ -37,11 +37,24 @@ class Measured:
 
 def object_table(levels: Sequence[Measured], volume: Volume) -> Table:
     """All objects of all levels in order of id."""
-    tables = [_level_table(measured, volume) for measured in levels]
+    outermost = _outermost(levels)
+    tables = [_level_table(measured, volume, outermost) for measured in levels]
     return {key: [v for t in tables for v in t[key]] for key in tables[0]}
 
 
-def _level_table(measured: Measured, volume: Volume) -> Table:
+def _outermost(levels: Sequence[Measured]) -> dict[int, int]:
+    """By id, the object of the outermost level that each lies in, through its parents; 0 for none.
+
+    Those of the outermost level stand for themselves.
+    """
+    found = {0: 0, **{int(i): int(i) for i in levels[0].sums.id}}
+    for measured in levels[1:]:
+        parents = measured.sums.parent.tolist()
+        found.update({i: found.get(p, 0) for i, p in zip(measured.sums.id.tolist(), parents, strict=True)})
+    return found
+
+
+def _level_table(measured: Measured, volume: Volume, outermost: dict[int, int]) -> Table:
     sums, level = measured.sums, measured.level
     size, offset = np.array(volume.voxel_size_nm), np.array(volume.offset_nm)
     voxels = sums.voxels
@@ -57,6 +70,7 @@ def _level_table(measured: Measured, volume: Volume) -> Table:
         "class": [level.names[k - 1] for k in measured.kind],
         "level": [level.number] * len(sums.id),
         "parent": sums.parent.tolist(),
+        "cell": [outermost.get(p, 0) for p in sums.parent.tolist()],
         "voxels": voxels.tolist(),
         "volume_nm3": nm3.tolist(),
         "surface_nm2": surface.tolist(),
@@ -124,13 +138,11 @@ def cell_table(levels: Sequence[Measured], volume: Volume) -> Table:
         "volume_nm3": (sums.voxels * math.prod(volume.voxel_size_nm)).tolist(),
         "touches_border": _touching(sums, volume).tolist(),
     }
-    root = {int(i): int(i) for i in sums.id}
+    outermost = _outermost(levels)
     for measured in levels[1:]:
-        parents = measured.sums.parent.tolist()
-        root.update({i: root.get(p, 0) for i, p in zip(measured.sums.id.tolist(), parents, strict=True)})
         for kind, name in enumerate(measured.level.names, start=1):
             ids = measured.sums.id[measured.kind == kind].tolist()
-            held = np.bincount([root[i] for i in ids], minlength=len(root) + 2)
+            held = np.bincount([outermost[i] for i in ids], minlength=len(outermost) + 1)
             table[f"count_{name}"] = [int(held[i]) for i in table["id"]]
     for entry in schema.classes:
         if entry.parent is None or not any(entry.id in _inner(first.level, n) for n in first.level.names):

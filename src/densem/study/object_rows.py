@@ -75,6 +75,19 @@ class ObjectRows:
         found = int(np.searchsorted(self.id, identity))
         return found if found < len(self) and self.id[found] == identity else None
 
+    @property
+    def cell(self) -> np.ndarray:
+        """The object of level 0 that each lies in, through its parents, int64 (N,); 0 for none.
+
+        As the column `cell`, which older tables lack.
+        """
+        found = self.parent
+        for _ in range(int(self.level.max(initial=0))):
+            places = np.minimum(np.searchsorted(self.id, found), len(self) - 1)
+            above = np.where(self.id[places] == found, self.parent[places], 0)
+            found = np.where(above > 0, above, found)
+        return np.where(np.isin(found, self.id[self.level == 0]), found, 0)
+
     def relatives(self, identity: int) -> np.ndarray:
         """Rows of an object, of all it lies in, and of all that lies in it; bool (N,)."""
         chosen = self.id == identity

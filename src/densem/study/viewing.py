@@ -408,12 +408,14 @@ def _classes_among(rows: ObjectRows, mine: np.ndarray) -> list[str]:
 
 
 def _object_names(rows: ObjectRows, mine: np.ndarray) -> dict[str, object]:
-    """`mitochondrion 12`, its class as a tag, its volume, and the object that it lies in if any does."""
+    """`mitochondrion 12`, its class as a tag, its volume, and the objects that it lies in if any does."""
     ids = rows.id[mine].tolist()
     kinds = [rows.classes[k] for k in rows.kind[mine]]
     numbers = {"volume_um3": [float(f"{v:.6g}") for v in rows.volume_nm3[mine] * 1e-9]}
     if rows.parent[mine].any():
         numbers["parent"] = rows.parent[mine].tolist()
+    if (rows.cell != rows.parent)[mine].any():
+        numbers["cell"] = rows.cell[mine].tolist()
     return segment_names(ids, [f"{k} {i}" for k, i in zip(kinds, ids, strict=True)], kinds, numbers)
 
 
