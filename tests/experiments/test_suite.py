@@ -9,6 +9,7 @@ from densem.evaluation import Protocol
 from densem.experiments import suite
 from densem.experiments.suite import Budget, Suite
 from densem.schema import LabelSchema
+from densem.training import Recipe
 
 TABLE_OF_THE_STUDY = [
     ("Ens. 2D-3D+3x3x3 (4)", "2d-3d+3x3x3", 4),
@@ -243,3 +244,15 @@ def test_without_organelles_a_mean_over_them_is_one_over_all_classes():
     assert column.resolved(LabelSchema.from_names(["a", "b"])) == column
     cells = poster.resolved(LabelSchema.resolve("platelet")).columns[1]
     assert (cells.metric, cells.title) == ("miou_organelles", "test MIoU over organelles")
+
+
+def test_rows_of_the_poster_differ_in_their_networks_and_not_in_how_they_are_trained():
+    poster = Suite.load("poster")
+    rows = [row for row in poster.rows if row.kind == "network"]
+    recipes = {row.slug: Recipe.load(row.recipe, row.overrides) for row in rows}
+    usual = recipes["2d-3d+3x3x3"]
+    for slug, recipe in recipes.items():
+        assert recipe.augmentation == usual.augmentation, slug
+        assert recipe.patches.rare == usual.patches.rare, slug
+        assert recipe.schedule == usual.schedule, slug
+        assert recipe.loss.balance == usual.loss.balance, slug
