@@ -241,7 +241,7 @@ def _details(record: RunRecord) -> dict[str, Any]:
 def _headline(suite: Suite, rows: Sequence[Row]) -> dict[str, str]:
     """Key -> title of the suite's columns, by the protocol that the study's classes can serve."""
     present = {key for row in rows for run in row.runs for key in run.values}
-    found = {}
+    found: dict[str, str] = {}
     for column in suite.columns:
         protocols = [p for p in (column.protocol, column.otherwise) if p is not None]
         keys = [f"{column.role}/{protocol.value}/{column.metric}" for protocol in protocols]
