@@ -107,6 +107,17 @@ def test_a_box_of_a_coarser_level_keeps_its_place(study, tmp_path):
         assert (told["zorigin"], told["yorigin"], told["xorigin"]) == pytest.approx((-3.0, -3.5, -13.5))
 
 
+@pytest.mark.parametrize("what", ["--objects", "--meshes"])
+def test_objects_that_are_not_finished_are_refused(study, tmp_path, capsys, what):
+    """As a kill in level 1 leaves them: the volume of level 0 is there, the table is not."""
+    (study.folder / "objects/first/objects.csv").unlink()
+    to = "fiji" if what == "--objects" else "stl"
+    assert run(["export", str(study.folder), what, "first", "--to", to, "--out", str(tmp_path / "a")]) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert "objects 'first' are not finished; run their densem objects command again to go on" in said
+    assert not (tmp_path / "a").exists()
+
+
 def test_segments_are_named_after_the_table(study, tmp_path):
     pytest.importorskip("tensorstore")
     out = tmp_path / "cells"

@@ -78,6 +78,18 @@ def with_objects(study, tmp_path, levels=(0,)):
         own.update(level=level, classes=[("cell", "mitochondrion")[level]])
         own["provenance"]["input"] = classes.id
         (path / "zarr.json").write_text(json.dumps(record))
+    (study.folder / "objects/mine/objects.csv").write_text("id,class\n")
+
+
+def test_objects_that_are_not_finished_are_refused(study, tmp_path):
+    """As a kill in level 1 leaves them."""
+    with_objects(study, tmp_path)
+    (study.folder / "objects/mine/objects.csv").unlink()
+    with pytest.raises(
+        InputError, match="objects 'mine' are not finished; run their  densem objects  command"
+    ):
+        evaluated(study, name="mine")
+    assert not (study.folder / "objects/mine/scores.json").exists()
 
 
 def test_a_file_of_object_ids_is_compared(study, tmp_path, arrays):

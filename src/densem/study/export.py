@@ -134,24 +134,22 @@ def _prediction(study: Study, name: str, part: str) -> Source:
 
 
 def _objects(study: Study, name: str, level: int) -> Source:
-    folder = study.objects_folder(name)
-    if not (folder / "objects-0.zarr").exists():
+    if not study.objects_folder(name).is_dir():
         known = list(study.manifest.objects)
         hint = nearest(name, known) if known else " It has none yet; make them with  densem objects."
         raise NotFoundError(f"study {study.name}: no objects {name!r}.{hint}")
-    path = folder / f"objects-{level}.zarr"
-    if not path.exists():
-        there = sorted(p.stem.removeprefix("objects-") for p in folder.glob("objects-*.zarr"))
+    paths = study.finished_objects(name)
+    path = study.objects_folder(name) / f"objects-{level}.zarr"
+    if path not in paths:
+        there = (p.stem.removeprefix("objects-") for p in paths)
         raise NotFoundError(f"--level {level}: objects {name!r} have the levels {', '.join(there)}")
     return Source(
-        open_volume(path), "objects", name, study.schema, _classes_of(folder / "objects.csv", level)
+        open_volume(path), "objects", name, study.schema, _classes_of(path.with_name("objects.csv"), level)
     )
 
 
 def _classes_of(table: Path, level: int) -> dict[int, str]:
-    """The class of each object of a level; none where there is no table."""
-    if not table.exists():
-        return {}
+    """The class of each object of a level."""
     return {i: kind for i, kind, at in read_rows(table, ("id", "class", "level")) if at == level}
 
 

@@ -73,7 +73,8 @@ def evaluate_objects(
     Raises:
         ConfigError: for a request that does not say what to compare.
         NotFoundError: no such objects, level, volume, prediction or file.
-        InputError and its kin: the volume has no true objects, or volumes that cannot be compared.
+        InputError and its kin: objects that are not finished, a volume without true objects, or volumes that
+            cannot be compared.
     """
     study = Study.open(folder)
     _check(request)
@@ -134,13 +135,11 @@ def _found(study: Study, request: ObjectRequest) -> Volume | None:
 
 def _levels(study: Study, name: str) -> list[Volume]:
     home = study.folder / "objects"
-    folder = home / check_name(name, "objects")
-    paths = sorted(folder.glob("objects*.zarr"))
-    if not paths:
+    if not study.objects_folder(name).is_dir():
         known = [p.name for p in home.iterdir() if p.is_dir()] if home.is_dir() else []
         hint = nearest(name, known) if known else " It has none yet."
         raise NotFoundError(f"study {study.name}: no objects {name!r}.{hint}")
-    return [open_volume(path) for path in paths]
+    return [open_volume(path) for path in study.finished_objects(name)]
 
 
 def _origin(study: Study, request: ObjectRequest, found: Volume | None) -> tuple[str, Volume | None]:

@@ -121,17 +121,7 @@ def _levels(study: Study, name: str) -> tuple[Path, ...]:
         hint = nearest(name, known) if known else " It has none yet."
         gone = f" They stand in study.toml, but their folder {home} is gone." if name in known else hint
         raise NotFoundError(f"study {study.name}: no objects {name!r}.{gone}")
-    if not (home / "objects.csv").is_file():
-        raise InputError(
-            f"objects {name!r} are not finished; run their  densem objects  command again to go on"
-        )
-    paths = sorted(home.glob("objects-*.zarr"))
-    if not paths:
-        raise NotFoundError(
-            f"{home}: its volumes objects-0.zarr, ... are gone; find the objects again with  "
-            "densem objects ... --overwrite"
-        )
-    return tuple(paths)
+    return tuple(study.finished_objects(name))
 
 
 def _schema(volume: Volume) -> LabelSchema:

@@ -126,12 +126,8 @@ def _objects(study: Study, name: str, title: str | None) -> Source:
             f"study {study.name}: objects {name!r} stand in study.toml, but their folder {folder} is gone; "
             "put it back, or find them anew"
         )
-    table, paths = folder / "objects.csv", sorted(folder.glob("objects-*.zarr"))
-    if not table.exists() or not paths:
-        raise InputError(
-            f"objects {name!r} are not finished; run their  densem objects  command again to go on"
-        )
-    found = Found.read(name, table, [open_volume(path) for path in paths])
+    levels = [open_volume(path) for path in study.finished_objects(name)]
+    found = Found.read(name, folder / "objects.csv", levels)
     classes = _classes_of(study, entry.source, entry.name, entry.classes_id)
     default = "truth" if entry.source == "labels" else name
     return Source(title or default, entry.volume, classes, found)

@@ -156,6 +156,26 @@ class Study:
         """Where the objects of that name lie, or would."""
         return self.folder / "objects" / check_name(name, "objects")
 
+    def finished_objects(self, name: str) -> list[Path]:
+        """The volumes of finished objects, outermost first.
+
+        Raises:
+            InputError: their table, which is written last, is not there.
+            NotFoundError: it is, but no volume.
+        """
+        folder = self.objects_folder(name)
+        if not (folder / "objects.csv").is_file():
+            raise InputError(
+                f"objects {name!r} are not finished; run their  densem objects  command again to go on"
+            )
+        paths = sorted(folder.glob("objects-*.zarr"))
+        if not paths:
+            raise NotFoundError(
+                f"{folder}: its volumes objects-0.zarr, ... are gone; find the objects again with  "
+                "densem objects ... --overwrite"
+            )
+        return paths
+
     def model(self, name: str) -> Model:
         """Load a model by name.
 
