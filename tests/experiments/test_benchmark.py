@@ -206,7 +206,7 @@ def test_a_collapse_is_a_result_and_never_a_member(study, suite_file, monkeypatc
 
     def train(recipe, *words, seed, **options):
         if seed == 2:
-            raise CollapseError("only class background is predicted, in 1 attempts")
+            raise CollapseError("only class background is predicted, in 1 attempt")
         return real(recipe, *words, seed=seed, **options)
 
     monkeypatch.setattr(replicate, "train", train)

@@ -148,6 +148,10 @@ def test_boundary_distances_are_means_over_the_judged_classes(made_up, tmp_path)
     results = {**record.results, "test": record.results["test"].model_copy(update={"boundaries": boundaries})}
     record.model_copy(update={"results": results}).write(folder.folder_of(record))
     values = row_of(gather(folder), "deep").runs[0].values
+    averaged = row_of(gather(folder), "deep").runs[0].averaged
+    assert averaged["test/cells/boundary_mean_nm"] == ("mitochondrion",)
+    assert averaged["test/labelled/hausdorff95_nm"] == ("background", "cell", "mitochondrion")
+    assert averaged["eval/cells/hausdorff95_nm"] == ("mitochondrion", "granule")
     assert values["test/cells/boundary_mean_nm"] == pytest.approx(6.5)  # 5 and 7, by areas of 4 and 12
     assert values["test/cells/hausdorff95_nm"] == pytest.approx(21.0)
     assert values["test/cells/surface_dice"] == pytest.approx((0.85 + 0.0) / 2)

@@ -176,9 +176,19 @@ def test_a_run_that_collapses_in_every_attempt_is_refused(table, volume, schema,
     table["schedule"]["restarts"] = 1
     recipe = Recipe.from_table(table, "toy")
     with pytest.raises(
-        CollapseError, match=r"only class 0 is predicted on the eval volume after 10 steps, in 2 attempts"
+        CollapseError,
+        match=r"only class 0 is predicted on the eval volume after 10 steps, in 2 attempts with different seeds; lower optimizer.lr",
     ):
         train(recipe, [volume], schema, tmp_path, validate=lambda m: {"miou": 0.1, "predicted": {0: 7, 1: 0}})
+
+
+def test_a_single_attempt_that_collapses_is_called_one(table, volume, schema, tmp_path):
+    table["schedule"]["restarts"] = 0
+    with pytest.raises(CollapseError, match=r"after 10 steps, in 1 attempt; lower optimizer.lr"):
+        train(
+            Recipe.from_table(table, "toy"), [volume], schema, tmp_path,
+            validate=lambda m: {"miou": 0.1, "predicted": {0: 7, 1: 0}},
+        )  # fmt: skip
 
 
 def test_one_class_in_truth_and_prediction_is_no_collapse(recipe, volume, schema, tmp_path):

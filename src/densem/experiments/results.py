@@ -120,6 +120,7 @@ def _run(record: RunRecord, records: Sequence[RunRecord]) -> Run:
         reason=record.error or "",
         values=_values(record, records),
         ious=_ious(record),
+        averaged=_averaged(record),
         curve=tuple((p.seconds, p.eval_miou) for p in record.curve if p.eval_miou is not None),
         restarts=record.training.restarts if record.training else 0,
         details=_details(record),
@@ -187,6 +188,22 @@ def _boundaries(
         f"{where}/hausdorff95_nm": _mean([_farthest(volumes) for volumes in parts]),
         f"{where}/surface_dice": _mean([_weighted(volumes, "surface_dice", 0.0) for volumes in parts]),
     }
+
+
+def _averaged(record: RunRecord) -> dict[str, tuple[str, ...]]:
+    """By key of the columns of distances: the judged classes that have one."""
+    found = dict[str, tuple[str, ...]]()
+    for role, result in record.results.items():
+        for protocol, volumes in result.boundaries.items():
+            classes = result.scores.get(protocol, {}).get("classes", {})
+            judged = [name for name, entry in classes.items() if entry["iou"] is not None]
+            for column, key in (("boundary_mean_nm", "mean_nm"), ("hausdorff95_nm", "hausdorff95_nm")):
+                found[f"{role}/{protocol}/{column}"] = tuple(
+                    name
+                    for name in judged
+                    if any(v["classes"][name][key] is not None for v in volumes.values())
+                )
+    return found
 
 
 def _weighted(volumes: Sequence[Mapping[str, Any]], key: str, otherwise: float | None = None) -> float | None:

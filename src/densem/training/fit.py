@@ -339,7 +339,8 @@ class _Run:
         """
         number = len(self.state.restarts) + 1
         if number > self.recipe.schedule.restarts:
-            raise CollapseError(f"{reason}, in {number} attempts with different seeds; lower optimizer.lr")
+            said = "1 attempt" if number == 1 else f"{number} attempts with different seeds"
+            raise CollapseError(f"{reason}, in {said}; lower optimizer.lr")
         seed = self.job.seed + STREAM_OF_RESTARTS * number
         log.warning("the run collapsed: %s; starting again with seed %d", reason, seed)
         self.around.metrics.add(self.state.step, self.state.seconds, event="restarted", reason=reason)

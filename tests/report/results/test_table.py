@@ -82,6 +82,24 @@ def test_the_best_rows_are_those_whose_shown_mean_is_best() -> None:
     assert table(cheap, dear).best(COST) == {"a"}
 
 
+def test_a_row_that_lacks_a_class_of_others_is_not_the_best_of_a_distance() -> None:
+    key = "test/labelled/boundary_mean_nm"
+    far = next(c for c in COLUMNS if c.key == key)
+
+    def of(name: str, *runs: tuple[float, tuple[str, ...]]):
+        made = (
+            run(f"{name}/s{n}", 0.5, values={key: nm}, averaged={key: classes})
+            for n, (nm, classes) in enumerate(runs, 1)
+        )
+        return row(name, runs=tuple(made))
+
+    whole = of("whole", (60.0, ("cell", "granule")), (64.0, ("granule", "cell")))
+    worse = of("worse", (70.0, ("cell", "granule")))
+    lacking = of("lacking", (9.0, ("cell",)), (11.0, ("cell", "granule")))
+    assert table(whole, worse, lacking).best(far) == {"whole"}
+    assert table(of("a", (9.0, ("cell",))), of("b", (8.0, ("cell",)))).best(far) == {"b"}
+
+
 def test_the_score_is_the_last_headline() -> None:
     test = "test/cells/miou_organelles"
     made = table(row("a", runs=(run("a/s1", 0.5, values={test: 0.4}),)))

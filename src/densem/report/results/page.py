@@ -35,7 +35,8 @@ _GROUPS: tuple[tuple[Group, str, str], ...] = (
     (
         "boundary",
         "Boundaries and calibration",
-        "Distances between true and predicted boundaries, and calibration.",
+        "Distances between true and predicted boundaries, and calibration. A class that a run never predicts "
+        "has no distance: a row that lacks a class which others have is not set in bold there.",
     ),
     (
         "cost",

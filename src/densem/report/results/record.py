@@ -109,6 +109,7 @@ def _run(run: Run) -> dict[str, Any]:
         "values": dict(run.values),
         "ious": {where: dict(ious) for where, ious in run.ious.items()},
         "curve": [list(point) for point in run.curve],
+        "averaged": {key: list(names) for key, names in run.averaged.items()},
         "details": dict(run.details),
     }
 
@@ -133,4 +134,5 @@ def _parsed_comparison(data: dict[str, Any]) -> Comparison:
 
 def _parsed_run(data: dict[str, Any]) -> Run:
     points = tuple((float(seconds), float(score)) for seconds, score in data["curve"])
-    return Run(**{**data, "curve": points})
+    averaged = {key: tuple(names) for key, names in data.get("averaged", {}).items()}
+    return Run(**{**data, "curve": points, "averaged": averaged})

@@ -54,6 +54,8 @@ class Run:
         ious: role and protocol, as `test/cells` -> class name -> IoU, None where it is not available.
         curve: seconds of training and the MIoU on the eval volumes then, ascending.
         restarts: attempts that had collapsed before this one.
+        averaged: column key -> classes that its value is a mean of, for columns that leave some out: a class
+            that was never predicted has no distance.
         details: further facts for the methods and for JSON: architecture, recipe, members, machine.
     """
 
@@ -64,6 +66,7 @@ class Run:
     ious: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
     curve: tuple[tuple[float, float], ...] = ()
     restarts: int = 0
+    averaged: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     details: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -166,6 +169,11 @@ class Row:
         values = [run.values[column.key] for run in self.done if column.key in run.values]
         return summarise(values, column.better, self.intervals.get(column.key))
 
+    def averaged(self, column: Column) -> frozenset[str]:
+        """Classes that a column is a mean of in every finished run, as far as that is known."""
+        found = [frozenset(run.averaged[column.key]) for run in self.done if column.key in run.averaged]
+        return found[0].intersection(*found) if found else frozenset()
+
     def best_run(self, column: Column) -> Run | None:
         """The finished run that is best in a column."""
         known = [run for run in self.done if column.key in run.values]
@@ -245,9 +253,12 @@ class ResultsTable:
     def best(self, column: Column) -> frozenset[str]:
         """Keys of the networks and ensembles whose mean, as it is shown, is the best of the column.
 
-        Annotators are no contestants. Where nothing is better or worse, or all are equal, none is.
+        Annotators are no contestants, nor is a row whose mean leaves out a class that another row's holds: it
+        may have missed the hardest one. Where nothing is better or worse, or all are equal, none is.
         """
-        means = {row.key: row.summary(column).mean for row in self.rows if row.kind != "annotators"}
+        rows = [row for row in self.rows if row.kind != "annotators"]
+        classes = frozenset[str]().union(*(row.averaged(column) for row in rows))
+        means = {row.key: row.summary(column).mean for row in rows if row.averaged(column) == classes}
         known = {key: mean for key, mean in means.items() if mean is not None}
         if not column.better or len(known) < 2:
             return frozenset()
