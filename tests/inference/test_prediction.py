@@ -182,6 +182,23 @@ def test_a_block_of_broken_shards_is_refused(model, volume, tmp_path):
     )
 
 
+def test_a_block_is_on_disk_before_it_is_noted(model, volume, tmp_path, monkeypatch):
+    """A machine that goes down after a line was noted has lost no shard of its block."""
+    synced, original = [], os.fsync
+    monkeypatch.setattr(
+        os, "fsync", lambda handle: synced.append(os.fstat(handle).st_ino) or original(handle)
+    )
+    predict(model, volume, tmp_path / "p", ALL)
+    (notes,) = (tmp_path / "p/journal").glob("*.jsonl")
+    lines = [i for i, inode in enumerate(synced) if inode == notes.stat().st_ino]
+    assert len(lines) == 8
+    for block, line in enumerate(lines):
+        place = "/".join(map(str, np.unravel_index(block, (2, 2, 2))))
+        files = [tmp_path / f"p/{n}.zarr/s0/c" / place for n in ("classes", "confidence", "entropy")]
+        files += (tmp_path / f"p/probabilities.zarr/s0/c/{c}" / place for c in range(4))
+        assert {p.stat().st_ino for p in files} <= set(synced[:line])
+
+
 # ---- stopped and taken up again --------------------------------------------------------------
 
 

@@ -1,4 +1,5 @@
 import itertools
+import os
 from collections import Counter
 
 import numpy as np
@@ -194,6 +195,27 @@ def test_a_block_that_the_disk_lost_is_made_again(tmp_path, small):
     assert [i for level, i in crew.done if level == "s1"] == [(1 * 3 + 2) * 2]
     assert sum(level == "s2" for level, _ in crew.done) == 6  # it was made of what is not there any more
     assert chunk_files(folder) == chunk_files(whole)
+
+
+def test_a_block_is_on_disk_before_it_is_noted(tmp_path, small, monkeypatch):
+    folder = begun(tmp_path / "a.zarr")
+    synced, original = [], os.fsync
+    monkeypatch.setattr(
+        os, "fsync", lambda handle: synced.append(os.fstat(handle).st_ino) or original(handle)
+    )
+
+    class Looks:
+        def do(self, task, grid, journal, on_progress=None):
+            def looked_after(index, box):
+                record = task(index, box)
+                files = {p.stat().st_ino for p in (folder / task.target / "c").rglob("*") if p.is_file()}
+                assert len(files) == index + 1
+                assert files <= set(synced)
+                return record
+
+            return LocalCrew(RunOptions(retries=0)).do(looked_after, grid, journal, on_progress)
+
+    assert len(pyramid.build(folder, SIZE, "labels", Looks())) == 5
 
 
 def test_a_disk_that_gives_back_something_else_is_noticed(tmp_path, small, monkeypatch):

@@ -26,7 +26,7 @@ from densem.errors import IntegrityError, ResourceError
 from densem.inference.quantities import size_text
 from densem.model import AffinityHead
 from densem.schema import UNLABELLED, LabelSchema
-from densem.volumes import Layout, ome_zarr, pyramid
+from densem.volumes import Layout, ome_zarr, pyramid, shards
 from densem.volumes.volume import Nanometres
 
 FILL = {"classes": UNLABELLED}
@@ -105,7 +105,7 @@ class Outputs:
     # ---- blocks ------------------------------------------------------------------------------
 
     def write(self, box: Box, arrays: Mapping[str, np.ndarray]) -> Digests:
-        """Write a block of every output and read it back.
+        """Write a block of every output and read it back; on return it is on disk.
 
         Args:
             box: whole shards of the volume.
@@ -127,6 +127,8 @@ class Outputs:
                     f"{self.path(name)}: the block {box} read back differs from what was written; "
                     "check the disk"
                 )
+        for name in self.names:
+            shards.sync(self.array(name), box)
         return digests
 
     def holds(self, box: Box, digests: Digests) -> bool:

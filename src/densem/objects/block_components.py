@@ -19,6 +19,7 @@ from densem.errors import IntegrityError
 from densem.objects.nesting import Level
 from densem.objects.scratch import Scratch
 from densem.schema import UNLABELLED
+from densem.volumes import shards
 from densem.volumes.shared import Shared
 
 FREE, CLOSED = 254, 255
@@ -115,6 +116,7 @@ class LabelTask:
                 f"{self.scratch.labels}: the block {box} read back differs from what was written; "
                 "check the disk"
             )
+        shards.sync(array, box)
         seen = np.bincount(block.reshape(-1), minlength=256)
         return {"digest": digest, "classes": {str(i): int(seen[i]) for i in np.flatnonzero(seen)}}
 

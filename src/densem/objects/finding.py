@@ -50,7 +50,7 @@ from densem.objects.seams import Components, Provisional, SeamTask, join_blocks,
 from densem.objects.table import Measured, cell_table, object_table
 from densem.replacement import nothing_if_refused, put_back, take_place
 from densem.schema import UNLABELLED, LabelSchema
-from densem.volumes import Layout, Volume, ome_zarr, open_volume, pyramid
+from densem.volumes import Layout, Volume, ome_zarr, open_volume, pyramid, shards
 from densem.volumes.affinities import Affinities
 from densem.volumes.shared import Shared
 
@@ -201,6 +201,7 @@ class PaintTask:
         assert isinstance(array, zarr.Array)
         ids = self.painter.read(box)
         array[box.slices] = ids
+        shards.sync(array, box)
         return {"digest": digest_of(ids)}
 
     def holds(self, grid: Grid, record: dict[str, Any]) -> bool:

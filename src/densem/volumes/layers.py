@@ -19,6 +19,7 @@ import zarr
 
 from densem.blocks import Box, Grid, Stopped, Triple, triple
 from densem.errors import IntegrityError
+from densem.volumes import shards
 from densem.volumes.ome_zarr import Layout
 
 SLAB_BYTES = 128 * 2**20
@@ -80,6 +81,8 @@ class LayerTask:
     def __call__(self, index: int, box: Box) -> dict[str, Any]:
         """Write a layer and read it back; gives the hashes of its slices and what was noted of its slabs.
 
+        On return it is on disk.
+
         Raises:
             IntegrityError: if the disk gives back something else.
             Stopped: if the volume was given up.
@@ -96,6 +99,7 @@ class LayerTask:
                 raise IntegrityError(
                     f"{self.folder}: the slab {slab} read back differs from what was written; check the disk"
                 )
+            shards.sync(array, slab)
             hashes.add(block)
             notes.append(note)
         return {"slices": [digest.hex() for digest in hashes.digests()], "notes": notes}

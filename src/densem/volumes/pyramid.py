@@ -21,6 +21,7 @@ import zarr
 
 from densem.blocks import Box, Crew, Grid, Journal, LocalCrew, Triple, triple, verify
 from densem.errors import IntegrityError
+from densem.volumes import shards
 from densem.volumes.ome_zarr import Kind, Layout, create_array, levels_folder
 from densem.volumes.volume import Nanometres
 
@@ -109,7 +110,7 @@ class LevelTask:
     kind: Kind
 
     def __call__(self, index: int, box: Box) -> dict[str, Any]:
-        """Write a box of the level and read it back; gives its digest.
+        """Write a box of the level and read it back; gives its digest. On return it is on disk.
 
         Raises:
             IntegrityError: if the disk gives back something else.
@@ -128,6 +129,7 @@ class LevelTask:
                 f"{self.folder / self.target}: the block {box} read back differs from what was written; "
                 "check the disk"
             )
+        shards.sync(target, box)
         return {"digest": digest}
 
     def holds(self, grid: Grid, record: dict[str, Any]) -> bool:

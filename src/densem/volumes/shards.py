@@ -1,0 +1,59 @@
+"""Shards: the files on disk that hold a box of an array.
+
+Zarr writes a shard under another name and renames it; when its bytes reach the disk it leaves to the system.
+A machine that goes down soon after loses them, and a shard that is gone reads as the fill value.
+"""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import os
+from pathlib import Path
+
+import zarr
+from zarr.storage import LocalStore
+
+from densem.blocks import Box
+
+
+def files(array: zarr.Array, box: Box) -> list[Path]:
+    """Where the shards of a box (z, y, x) lie, of all channels; one of fill values alone has no file."""
+    sides = (array.shards or array.chunks)[-3:]
+    spans = (range(a // s, -(-b // s)) for a, b, s in zip(box.start, box.stop, sides, strict=True))
+    lead = map(range, array.shape[:-3])  # shards and chunks are one channel deep
+    keys = (array.metadata.encode_chunk_key(at) for at in itertools.product(*lead, *spans))
+    return [_folder(array) / key for key in keys]
+
+
+def sync(array: zarr.Array, box: Box) -> None:
+    """Return when the shards of a box are on disk, with their names."""
+    there = [path for path in files(array, box) if path.exists()]
+    for path in there:
+        with path.open("r+b") as handle:
+            os.fsync(handle.fileno())
+    top = _folder(array)
+    for folder in {f for path in there for f in path.parents if f == top or top in f.parents}:
+        _sync_folder(folder)
+
+
+def _folder(array: zarr.Array) -> Path:
+    store = array.store
+    assert isinstance(store, LocalStore)
+    return Path(store.root) / array.path
+
+
+def _sync_folder(folder: Path) -> None:
+    if os.name != "posix":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (
+            errno.EINVAL,
+            errno.ENOTSUP,
+        ):  # a file system on which folders cannot be synced
+            raise
+    finally:
+        os.close(handle)

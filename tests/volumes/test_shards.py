@@ -1,0 +1,68 @@
+"""The files of a box, and that they are on disk."""
+
+import os
+
+import numpy as np
+import pytest
+import zarr
+
+from densem.blocks import Box
+from densem.volumes import Layout, ome_zarr, shards
+
+LAYOUT = Layout((1, 4, 5), (2, 8, 10))
+SHAPE = (5, 19, 33)
+
+
+@pytest.fixture(params=[(), (3,)], ids=["plain", "channels"])
+def array(request, tmp_path):
+    group = zarr.open_group(tmp_path / "a.zarr", mode="w", zarr_format=3)
+    return ome_zarr.create_array(group, "s0", (*request.param, *SHAPE), "uint16", LAYOUT, 7)
+
+
+def there(array):
+    folder = shards._folder(array)
+    return sorted(p for p in folder.rglob("*") if p.is_file() and p.name != "zarr.json")
+
+
+@pytest.mark.parametrize("box", [Box((2, 8, 10), (5, 19, 30)), Box((4, 16, 30), (5, 19, 33))])
+def test_these_files_hold_a_box(array, box):
+    array[(..., *box.slices)] = 9
+    assert sorted(shards.files(array, box)) == there(array)
+
+
+def test_all_shards_of_a_box_and_their_folders_are_synced(array, monkeypatch):
+    array[..., :4, :16, :20] = 9
+    box = Box((2, 8, 10), (5, 19, 33))  # of its shards one a channel is there
+    synced = set()
+    monkeypatch.setattr(os, "fsync", lambda handle: synced.add(os.fstat(handle).st_ino))
+    shards.sync(array, box)
+    wanted = [p for p in shards.files(array, box) if p.exists()]
+    assert len(wanted) == (array.shape[0] if array.ndim == 4 else 1)
+    top = shards._folder(array)
+    folders = {f for p in wanted for f in p.parents if f.is_relative_to(top)}
+    assert synced == {p.stat().st_ino for p in {*wanted, *folders}}
+
+
+def test_a_box_of_fill_values_alone_has_nothing_to_sync(array):
+    array[:] = np.uint16(7)
+    assert there(array) == []
+    shards.sync(array, Box((0, 0, 0), SHAPE))
+
+
+def test_a_file_system_without_synced_folders_is_none_the_worse(array, monkeypatch):
+    original = os.fsync
+
+    def refuses(number):
+        def fsync(handle):
+            if os.path.isdir(f"/dev/fd/{handle}"):
+                raise OSError(number, os.strerror(number))
+            original(handle)
+
+        return fsync
+
+    array[..., :2, :8, :10] = 9
+    monkeypatch.setattr(os, "fsync", refuses(22))
+    shards.sync(array, Box((0, 0, 0), (2, 8, 10)))
+    monkeypatch.setattr(os, "fsync", refuses(5))
+    with pytest.raises(OSError, match="Input/output error"):
+        shards.sync(array, Box((0, 0, 0), (2, 8, 10)))
