@@ -1,14 +1,16 @@
 """What is labelled of a volume: a box, a mask, and nothing where there is no tissue."""
 
 import numpy as np
+import psutil
 import pytest
 import zarr
-from tiny_models import EXACT, make_model, make_volume, write_volume
+from tiny_models import EXACT, VOXEL_SIZE, chunk_files, make_model, make_volume, write_volume
 
-from densem.blocks import Box
-from densem.errors import ConfigError, ShapeError
+from densem.blocks import Box, Journal
+from densem.errors import ConfigError, ResourceError, ShapeError
 from densem.inference import label_volume, predict
 from densem.inference.fusion import Fusion
+from densem.inference.outputs import Outputs
 from densem.inference.region import Region
 from densem.volumes import Volume
 
@@ -102,6 +104,75 @@ def test_blocks_without_anything_leave_no_chunk_files(model, tmp_path):
         for n in TILED.outputs
     }
     assert files == {"classes": 1, "confidence": 1, "entropy": 1, "probabilities": 4}
+
+
+SMALL = with_(box=((1, 3), (20, 30), (50, None)))  # in 2 of 2 x 2 x 2 blocks
+
+
+@pytest.fixture
+def written(monkeypatch):
+    """The boxes that are written."""
+    boxes, original = [], Outputs.write
+
+    def noting(self, box, arrays):
+        boxes.append(box)
+        return original(self, box, arrays)
+
+    monkeypatch.setattr(Outputs, "write", noting)
+    return boxes
+
+
+@pytest.fixture(params=["box", "mask"])
+def part(request, tmp_path):
+    """Options for the same part of the volume, as a box and as a mask."""
+    if request.param == "box":
+        return SMALL
+    array = np.zeros((7, 53, 70), np.uint8)
+    array[1:3, 20:30, 50:] = 1
+    return with_(mask=write_volume(Volume(array, VOXEL_SIZE), tmp_path / "mask.zarr").path)
+
+
+def test_blocks_without_a_wanted_voxel_are_noted_and_not_written(
+    model, volume, part, tmp_path, written, monkeypatch
+):
+    found = predict(model, volume, tmp_path / "p", part)
+    assert [b.start for b in written] == [(0, 0, 48)]
+    with monkeypatch.context() as patch:
+        patch.setattr(Region, "misses", lambda self, box: False)
+        whole = predict(model, volume, tmp_path / "q", part)
+    assert len(written) == 1 + 8
+    assert chunk_files(tmp_path / "p") == chunk_files(tmp_path / "q")
+    assert found.classes.id == whole.classes.id
+    assert found.classes.attributes["label_counts"] == whole.classes.attributes["label_counts"]
+    records = [Journal(tmp_path / f / "journal").records() for f in "pq"]
+    for block in range(8):
+        assert records[0][block]["digests"] == records[1][block]["digests"]
+        assert records[0][block]["counts"] == records[1][block]["counts"]
+
+
+def test_a_part_is_taken_up_again(model, volume, part, tmp_path, written, monkeypatch):
+    predict(model, volume, tmp_path / "whole", part)
+    with monkeypatch.context() as patch:
+        patch.setattr(Outputs, "finish", lambda *arguments: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            predict(model, volume, tmp_path / "p", part)
+    s0 = tmp_path / "p/.confidence.zarr.part/s0"
+    (s0 / "c/0/0/1").unlink()  # a shard that was written
+    (s0 / "c/1/1").mkdir(parents=True)
+    (s0 / "c/1/1/0").write_bytes((tmp_path / "whole/confidence.zarr/s0/c/0/0/1").read_bytes())  # none was
+    report = predict(model, volume, tmp_path / "p", part).report
+    assert (report.planned, report.resumed, report.done) == (8, 6, 2)
+    np.testing.assert_array_equal(read(tmp_path / "p", "confidence"), read(tmp_path / "whole", "confidence"))
+
+
+def test_room_is_asked_for_the_part_alone(model, volume, tmp_path, monkeypatch):
+    usage = psutil.disk_usage("/")
+    monkeypatch.setattr(psutil, "disk_usage", lambda path: usage._replace(free=200_000))
+    with pytest.raises(ResourceError, match=r"may need up to 520 kB"):
+        predict(model, volume, tmp_path / "p", TILED)
+    predict(model, volume, tmp_path / "p", SMALL)
+    with pytest.raises(ResourceError, match=r"may need up to \d+ kB"):
+        predict(model, volume, tmp_path / "q", with_(box=((0, 5), (0, 40), (0, 60))))
 
 
 @pytest.mark.parametrize("box", [((0, 8), (0, 9), (0, 9)), ((3, 3), (0, 9), (0, 9))])

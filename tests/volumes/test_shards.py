@@ -43,6 +43,14 @@ def test_all_shards_of_a_box_and_their_folders_are_synced(array, monkeypatch):
     assert synced == {p.stat().st_ino for p in {*wanted, *folders}}
 
 
+def test_the_shards_of_a_box_are_removed_and_no_others(array):
+    array[:] = 9
+    shards.remove(array, Box((2, 8, 10), (4, 19, 30)))
+    expected = np.full(array.shape, 9)
+    expected[..., 2:4, 8:19, 10:30] = 7
+    np.testing.assert_array_equal(np.asarray(array), expected)
+
+
 def test_a_box_of_fill_values_alone_has_nothing_to_sync(array):
     array[:] = np.uint16(7)
     assert there(array) == []

@@ -70,8 +70,12 @@ class BlockTask:
     def __call__(self, index: int, box: Box) -> Rest:
         """Compute it; the rest is to write it and read it back.
 
-        What the rest returns is the digests of its shards and how many voxels each class has.
+        What the rest returns is the digests of its shards and how many voxels each class has. A block without
+        a wanted voxel is not written: what has no file is unlabelled.
         """
+        if self.region.misses(box):
+            self.counter.add(box.size)
+            return partial(self._left_out, box)
         arrays = {n: self._unlabelled(n, box) for n in self.outputs.names}
         wanted = self.region.wanted(box)
         n = len(self.outputs.schema)
@@ -113,6 +117,9 @@ class BlockTask:
             self.counter.take_back(box.size)
             raise
         return {"digests": digests, "counts": count_labels([arrays["classes"]])}
+
+    def _left_out(self, box: Box) -> dict[str, Any]:
+        return {"digests": self.outputs.leave_out(box), "counts": {str(FILL["classes"]): box.size}}
 
     def _keep_memory(self) -> None:
         """After the first tile of all: from now on the memory of a tile is kept for the next."""

@@ -7,6 +7,7 @@ Digests are taken shard by shard, so a volume's id does not depend on the blocks
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import math
@@ -133,10 +134,27 @@ class Outputs:
 
     def holds(self, box: Box, digests: Digests) -> bool:
         """Whether a block on disk is what the journal says."""
-        return all(
-            self._digest(np.asarray(self.array(name)[(..., *box.slices)]), box) == digests.get(name)
-            for name in self.names
-        )
+        blank = self._blank(box)
+        return all(self._holds(name, box, digests.get(name), blank[name]) for name in self.names)
+
+    def _holds(self, name: str, box: Box, known: list[str] | None, blank: list[str]) -> bool:
+        array = self.array(name)
+        if not any(path.exists() for path in shards.files(array, box)):
+            return known == blank
+        return self._digest(np.asarray(array[(..., *box.slices)]), box) == known
+
+    def leave_out(self, box: Box) -> Digests:
+        """Leave a block unlabelled, which takes no files; gives what `write` would give of it."""
+        for name in self.names:
+            shards.remove(self.array(name), box)
+        return self._blank(box)
+
+    def _blank(self, box: Box) -> Digests:
+        shapes = [shard.shape for shard in Grid(box.shape, self.layout.shard)]
+        return {
+            n: [_blank(self.lead(n) + shape, self.dtype(n), FILL.get(n, 0)) for shape in shapes]
+            for n in self.names
+        }
 
     def array(self, name: str) -> zarr.Array:
         """Level 0 of an output, begun or finished."""
@@ -292,6 +310,12 @@ def layout_for(core: Triple, shape: Triple) -> Layout:
 def _part(side: int, most: int) -> int:
     """An even part of a side of at most so many voxels, where one of up to 16 parts is."""
     return next((side // k for k in range(1, 17) if side % k == 0 and side // k <= most), side)
+
+
+@functools.cache
+def _blank(shape: tuple[int, ...], dtype: str, fill: int) -> str:
+    """Digest of a shard of one value; a volume has few shapes of shards."""
+    return _hash(np.full(shape, fill, dtype))
 
 
 def _hash(block: np.ndarray) -> str:

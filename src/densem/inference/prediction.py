@@ -203,7 +203,7 @@ class _Prediction(Prepared):
         for text in found:
             warnings.warn(text, DensemWarning, stacklevel=3)
         refuse_finished(self.outputs.folder, self.options)
-        self.outputs.check_disk(self._missing_share())
+        self.outputs.check_disk(self.left)
         with self.journal.lock():
             report = self._do_blocks(on_progress, {**provenance, "warnings": list(found)})
         classes = open_volume(self.outputs.path("classes"))
@@ -233,12 +233,6 @@ class _Prediction(Prepared):
         if not (journal.begin(self.plan()) and outputs.begun):
             journal.keep(set())
             outputs.create()
-
-    def _missing_share(self) -> float:
-        if self.options.overwrite or self.journal.plan() is None:
-            return 1.0
-        done = self.blocks.voxels(i for i in self.journal.done() if i < len(self.blocks))
-        return 1 - done / self.labeller.volume.box.size
 
     def verify(self) -> None:
         """Forget the blocks that the journal knows and the disk does not hold."""

@@ -303,14 +303,10 @@ def _prepare(ensemble: Ensemble, volume: Volume, folder: Path, options: PredictO
 
 
 def _workload(prepared: Prepared) -> Workload:
-    blocks, done, box = prepared.blocks, set(), prepared.region.box
-    if not prepared.options.overwrite and prepared.journal.plan() is not None:
-        done = {i for i in prepared.journal.done() if i < len(blocks)}
-    wanted = prepared.labeller.tiling.grid.covering(box).size
-    skipped = sum(blocks.box(i).clip(box).size for i in done)
-    left = max(0, wanted - skipped) / max(1, prepared.labeller.volume.box.size)
+    blocks, box = prepared.blocks, prepared.region.box
     met = len(Grid(blocks.covering(box).shape, blocks.cell))
-    return Workload(prepared.labeller.tiling, blocks, left, max(0, met - len(done)))
+    done = sum(blocks.box(i).clip(box).size > 0 for i in prepared.done)
+    return Workload(prepared.labeller.tiling, blocks, prepared.left, met - done)
 
 
 def _complete(plan: _Plan, limits: JobLimits | None) -> Preflight:

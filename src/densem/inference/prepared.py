@@ -133,6 +133,21 @@ class Prepared:
         """Blocks in work at the same time here: as the options say, else one for each device."""
         return self.options.workers or len(self.devices)
 
+    @property
+    def left(self) -> float:
+        """Share of the volume's voxels that are still to be labelled: whole tiles of the region's box."""
+        box, blocks = self.region.box, self.blocks
+        wanted = self.labeller.tiling.grid.covering(box).size
+        done = sum(blocks.box(i).clip(box).size for i in self.done)
+        return max(0, wanted - done) / max(1, self.labeller.volume.box.size)
+
+    @property
+    def done(self) -> set[int]:
+        """Blocks of an unfinished run that is taken up."""
+        if self.options.overwrite or self.journal.plan() is None:
+            return set()
+        return {i for i in self.journal.done() if i < len(self.blocks)}
+
     def plan(self) -> dict[str, Any]:
         """All that decides a byte of the outputs, and the blocks that the journal counts."""
         volume, tiling = self.labeller.volume, self.labeller.tiling

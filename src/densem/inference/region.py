@@ -60,6 +60,12 @@ class Region:
         mask = None if self.mask is None else self.mask.id
         return {"region": {"box": [list(self.box.start), list(self.box.stop)], "mask": mask}}
 
+    def misses(self, box: Box) -> bool:
+        """Whether no voxel of a box is wanted."""
+        if not box.clip(self.box).size:
+            return True
+        return self.mask is not None and not self.wanted(box).any()
+
     def wanted(self, box: Box) -> np.ndarray:
         """Which voxels of a box are wanted, bool (Z, Y, X), not to be written into."""
         if self.mask is None and box.clip(self.box) == box:

@@ -37,6 +37,12 @@ def sync(array: zarr.Array, box: Box) -> None:
         _sync_folder(folder)
 
 
+def remove(array: zarr.Array, box: Box) -> None:
+    """Remove the shards of a box, which then holds fill values."""
+    for path in files(array, box):
+        path.unlink(missing_ok=True)
+
+
 def _folder(array: zarr.Array) -> Path:
     store = array.store
     assert isinstance(store, LocalStore)
@@ -50,10 +56,7 @@ def _sync_folder(folder: Path) -> None:
     try:
         os.fsync(handle)
     except OSError as error:
-        if error.errno not in (
-            errno.EINVAL,
-            errno.ENOTSUP,
-        ):  # a file system on which folders cannot be synced
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some file systems sync no folders
             raise
     finally:
         os.close(handle)
