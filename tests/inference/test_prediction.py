@@ -244,6 +244,23 @@ def test_a_damaged_block_is_found_and_done_again(model, volume, reference, tmp_p
     assert chunk_files(tmp_path / "p") == chunk_files(reference)
 
 
+@pytest.mark.parametrize("noted", [True, False])
+@pytest.mark.parametrize("name", ["classes", "probabilities"])
+def test_a_shard_that_cannot_be_decoded_is_done_again(
+    model, volume, reference, tmp_path, monkeypatch, name, noted
+):
+    stopped(monkeypatch, 20, model, volume, tmp_path / "p", ALL)
+    done = len(Journal(tmp_path / "p/journal").done())
+    part = tmp_path / "p" / f".{name}.zarr.part/s0/c"
+    path = part / ("0/0/1" if name == "classes" else "2/0/0/1")
+    if not noted:
+        (tmp_path / "p/journal/worker-0.jsonl").write_text("")
+    data = path.read_bytes()
+    path.write_bytes(data[:20] + bytes(len(data) - 40) + data[-20:])
+    assert predict(model, volume, tmp_path / "p", ALL).report.resumed == (done - 1 if noted else 0)
+    assert chunk_files(tmp_path / "p") == chunk_files(reference)
+
+
 @pytest.mark.parametrize("stage", ["describe", "rename"])
 def test_a_stop_while_finishing_goes_on(model, volume, reference, tmp_path, monkeypatch, stage):
     calls = []

@@ -197,6 +197,18 @@ def test_a_block_that_the_disk_lost_is_made_again(tmp_path, small):
     assert chunk_files(folder) == chunk_files(whole)
 
 
+def test_a_damaged_block_is_made_again(tmp_path, small):
+    whole, folder = (begun(tmp_path / f"{n}.zarr") for n in ("whole", "broken"))
+    pyramid.build(whole, SIZE, "labels")
+    with pytest.raises(KeyboardInterrupt):
+        pyramid.build(folder, SIZE, "labels", Breaks(20))
+    for place in ("s1/c/1/2/0", "s2/c/0/1/0"):
+        data = (folder / place).read_bytes()
+        (folder / place).write_bytes(data[: len(data) // 2])
+    pyramid.build(folder, SIZE, "labels", Breaks(-1))
+    assert chunk_files(folder) == chunk_files(whole)
+
+
 def test_a_block_is_on_disk_before_it_is_noted(tmp_path, small, monkeypatch):
     folder = begun(tmp_path / "a.zarr")
     synced, original = [], os.fsync

@@ -5,6 +5,7 @@ import os
 import numpy as np
 import pytest
 import zarr
+from zarr.storage import _local
 
 from densem.blocks import Box
 from densem.volumes import Layout, ome_zarr, shards
@@ -49,6 +50,40 @@ def test_the_shards_of_a_box_are_removed_and_no_others(array):
     expected = np.full(array.shape, 9)
     expected[..., 2:4, 8:19, 10:30] = 7
     np.testing.assert_array_equal(np.asarray(array), expected)
+
+
+def damage(path, how):
+    """Change a shard as a disk does: its index, its chunks, or its end."""
+    data = bytearray(path.read_bytes())
+    if how == "index":
+        data[-10] ^= 255
+    elif how == "chunks":
+        data[: len(data) // 2] = bytes(len(data) // 2)
+    path.write_bytes(data[: len(data) // 2] if how == "end" else data)
+
+
+@pytest.mark.parametrize("how", ["index", "chunks", "end"])
+@pytest.mark.parametrize("box", [Box((0, 0, 0), (4, 16, 20)), Box((4, 16, 30), (5, 19, 33))])
+def test_a_damaged_shard_is_read_as_none_and_written_over(array, box, how):
+    block = np.random.default_rng(3).integers(0, 999, (*array.shape[:-3], *box.shape), np.uint16)
+    shards.write(array, box, block)
+    paths = shards.files(array, box)
+    before = [p.read_bytes() for p in paths]
+    damage(paths[-1], how)
+    assert shards.read(array, box) is None
+    shards.write(array, box, block)
+    np.testing.assert_array_equal(shards.read(array, box), block)
+    assert [p.read_bytes() for p in paths] == before
+
+
+def test_a_disk_that_cannot_be_read_is_no_damaged_shard(array, monkeypatch):
+    def broken(*arguments):
+        raise OSError(5, "Input/output error")
+
+    array[:] = 9
+    monkeypatch.setattr(_local, "_get", broken)
+    with pytest.raises(OSError, match="Input/output error"):
+        shards.read(array, Box((0, 0, 0), SHAPE))
 
 
 def test_a_box_of_fill_values_alone_has_nothing_to_sync(array):

@@ -11,6 +11,7 @@ import itertools
 import os
 from pathlib import Path
 
+import numpy as np
 import zarr
 from zarr.storage import LocalStore
 
@@ -24,6 +25,29 @@ def files(array: zarr.Array, box: Box) -> list[Path]:
     lead = map(range, array.shape[:-3])  # shards and chunks are one channel deep
     keys = (array.metadata.encode_chunk_key(at) for at in itertools.product(*lead, *spans))
     return [_folder(array) / key for key in keys]
+
+
+def read(array: zarr.Array, box: Box) -> np.ndarray | None:
+    """The voxels of a box, of all channels; None where a shard is damaged.
+
+    Raises:
+        OSError: if the disk cannot be read.
+    """
+    try:
+        return np.asarray(array[(..., *box.slices)])
+    except (OSError, MemoryError):
+        raise
+    except Exception:  # a checksum, an index or a codec, each with errors of its own
+        return None
+
+
+def write(array: zarr.Array, box: Box, block: np.ndarray) -> None:
+    """Write a box of whole shards. What was there and is something else goes first: zarr would read it."""
+    if any(path.exists() for path in files(array, box)):
+        found = read(array, box)
+        if found is None or not np.array_equal(found, block):
+            remove(array, box)
+    array[(..., *box.slices)] = block
 
 
 def sync(array: zarr.Array, box: Box) -> None:
