@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from densem.blocks import Box, Grid, Journal, RunOptions, run
+from densem.blocks.journal import Pen
 from densem.errors import FormatError, IncompleteError, InputError, ResourceError
 
 GRID = Grid((5, 9, 14), (2, 4, 5))  # 3 x 3 x 3 blocks, clipped ones among them
@@ -107,6 +108,14 @@ def test_a_log_on_a_full_disk_does_not_bury_the_error(journal, capsys):
     with pytest.raises(ResourceError, match=r"the disk is full \(block \d+: .*free some space and run again"):
         run(task, GRID, journal, RunOptions(workers=1))
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full, which is always full")
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_disk_that_is_full_at_the_journal_line_is_told_of(journal, workers, monkeypatch):
+    monkeypatch.setattr(Journal, "worker", lambda self, name: Pen(Path("/dev/full")))
+    with pytest.raises(ResourceError, match=r"the disk is full \(block \d+: .*free some space and run again"):
+        run(lambda index, box: {}, GRID, journal, RunOptions(workers=workers))
 
 
 def test_ctrl_c_keeps_what_is_finished(journal):

@@ -188,8 +188,9 @@ class Pen:
         self.close()
 
     def close(self) -> None:
-        """Close the file."""
-        self._handle.close()
+        """Close the file; a line that a full disk did not take was told of when it was noted."""
+        with contextlib.suppress(OSError):
+            self._handle.close()
 
     def append(self, block: int, record: Record) -> None:
         """Note a finished block; on return the line is on disk."""
