@@ -244,6 +244,18 @@ def test_a_damaged_block_is_found_and_done_again(model, volume, reference, tmp_p
     assert chunk_files(tmp_path / "p") == chunk_files(reference)
 
 
+def test_what_a_kill_left_half_written_is_swept_up(model, volume, tmp_path, monkeypatch):
+    stopped(monkeypatch, 20, model, volume, tmp_path / "p", TILED)
+    torn = f"1.{'0f' * 16}.partial"
+    s0 = tmp_path / "p/.confidence.zarr.part/s0"
+    for place in ("c/0/0", "c/1/1"):
+        (s0 / place).mkdir(parents=True, exist_ok=True)
+        (s0 / place / torn).write_bytes(b"torn")
+    predict(model, volume, tmp_path / "p", TILED)
+    s0 = tmp_path / "p/confidence.zarr/s0"
+    assert [p.relative_to(s0) for p in s0.rglob("*.partial")] == [Path("c/0/0") / torn]  # it was done
+
+
 @pytest.mark.parametrize("noted", [True, False])
 @pytest.mark.parametrize("name", ["classes", "probabilities"])
 def test_a_shard_that_cannot_be_decoded_is_done_again(

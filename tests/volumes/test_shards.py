@@ -7,7 +7,7 @@ import pytest
 import zarr
 from zarr.storage import _local
 
-from densem.blocks import Box
+from densem.blocks import Box, Grid
 from densem.volumes import Layout, ome_zarr, shards
 
 LAYOUT = Layout((1, 4, 5), (2, 8, 10))
@@ -84,6 +84,19 @@ def test_a_disk_that_cannot_be_read_is_no_damaged_shard(array, monkeypatch):
     monkeypatch.setattr(_local, "_get", broken)
     with pytest.raises(OSError, match="Input/output error"):
         shards.read(array, Box((0, 0, 0), SHAPE))
+
+
+def test_half_written_files_of_unfinished_blocks_are_swept_up(array):
+    array[:] = 9
+    blocks = Grid(SHAPE, (2, 16, 10))  # of two shards each, 3 x 2 x 4
+    folder = shards._folder(array) / "c" / ("1" if array.ndim == 4 else "")
+    left = [folder / f"{place}.{'0f' * 16}.partial" for place in ("0/1/2", "1/2/3", "2/0/0")]
+    for path in (*left, shards._folder(array) / f"zarr.{'0f' * 16}.partial"):
+        path.write_bytes(b"torn")
+    before = np.asarray(array)
+    shards.sweep(array, blocks, {2, 8})  # that of 0/1/2 is done
+    assert [p.exists() for p in left] == [True, False, False]
+    np.testing.assert_array_equal(np.asarray(array), before)
 
 
 def test_a_box_of_fill_values_alone_has_nothing_to_sync(array):

@@ -13,7 +13,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -160,6 +160,11 @@ class Outputs:
             n: [_blank(self.lead(n) + shape, self.dtype(n), FILL.get(n, 0)) for shape in shapes]
             for n in self.names
         }
+
+    def sweep(self, blocks: Grid, done: Set[int]) -> None:
+        """Remove the half-written files of the blocks that are not done; nobody is to be writing them."""
+        for name in self.names:
+            shards.sweep(self.array(name), blocks, done)
 
     def array(self, name: str) -> zarr.Array:
         """Level 0 of an output, begun or finished."""

@@ -235,8 +235,9 @@ class _Prediction(Prepared):
             outputs.create()
 
     def verify(self) -> None:
-        """Forget the blocks that the journal knows and the disk does not hold."""
+        """Forget the blocks that the journal knows and the disk does not hold; sweep up what a kill left."""
         verify(self.journal, self._holds, Cores.look().usable)
+        self.outputs.sweep(self.blocks, self.journal.done())
 
     def _holds(self, record: Record) -> bool:
         return self.outputs.holds(self.blocks.box(record["block"]), record["digests"])

@@ -209,6 +209,7 @@ def _build_level(task: LevelTask, shape: Triple, crew: Crew, workers: int) -> No
     plan = {"shape": shape, "block": layout.shard, "by": task.by, "kind": task.kind}
     if journal.begin(plan) and task.target in group:
         verify(journal, functools.partial(task.holds, grid), workers)
+        shards.sweep(_array(group, task.target), grid, journal.done())
     else:
         shutil.rmtree(task.folder / task.target, ignore_errors=True)
         journal.keep(set())

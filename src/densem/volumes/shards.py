@@ -9,13 +9,14 @@ from __future__ import annotations
 import errno
 import itertools
 import os
+from collections.abc import Set
 from pathlib import Path
 
 import numpy as np
 import zarr
 from zarr.storage import LocalStore
 
-from densem.blocks import Box
+from densem.blocks import Box, Grid
 
 
 def files(array: zarr.Array, box: Box) -> list[Path]:
@@ -48,6 +49,26 @@ def write(array: zarr.Array, box: Box, block: np.ndarray) -> None:
         if found is None or not np.array_equal(found, block):
             remove(array, box)
     array[(..., *box.slices)] = block
+
+
+def sweep(array: zarr.Array, blocks: Grid, done: Set[int]) -> None:
+    """Remove the half-written files that killed writers left of the blocks that are not done.
+
+    Args:
+        array: of (..., z, y, x).
+        blocks: of whole shards, over the array.
+        done: numbers of the finished ones, whose files are left alone.
+    """
+    sides = (array.shards or array.chunks)[-3:]
+    _, ny, nx = blocks.counts
+    for path in _folder(array).rglob("*.partial"):
+        try:
+            shard = [int(part.partition(".")[0]) for part in path.parts[-3:]]
+        except ValueError:  # of the metadata
+            continue
+        z, y, x = (n * s // c for n, s, c in zip(shard, sides, blocks.cell, strict=True))
+        if (z * ny + y) * nx + x not in done:
+            path.unlink(missing_ok=True)
 
 
 def sync(array: zarr.Array, box: Box) -> None:
