@@ -1,11 +1,14 @@
+import errno
+import fcntl
+import os
 import tomllib
 
 import pytest
 
-from densem.errors import ConfigError, InputError, NotFoundError
+from densem.errors import ConfigError, InputError, NotFoundError, ResourceError
 from densem.schema import LabelSchema
 from densem.study import Study
-from densem.study.manifest import Manifest, VolumeEntry, check_name, check_role, locked
+from densem.study.manifest import Manifest, VolumeEntry, check_name, check_role, claimed, locked
 
 
 def manifest():
@@ -79,3 +82,26 @@ def test_an_error_inside_a_change_leaves_the_file_as_it_was(tmp_path):
     with pytest.raises(RuntimeError):
         change()
     assert path.read_bytes() == before
+
+
+def test_a_disk_without_locks_is_told_of_and_worked_on(tmp_path, monkeypatch, caplog):
+    def flock(*arguments):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    path = tmp_path / "study.toml"
+    manifest().write(path)
+    with claimed(tmp_path / "runs", "training it"), locked(path) as changed:
+        changed.volumes.clear()
+    assert Manifest.read(path).volumes == {}
+    assert [m.split(": ")[0] for m in caplog.messages] == [
+        str(tmp_path / "runs/.lock"), str(tmp_path / ".study.lock")
+    ]  # fmt: skip
+
+
+def test_a_folder_in_use_is_refused(tmp_path):
+    refused = pytest.raises(
+        ResourceError, match=r"another densem process is training it; wait for it, or give"
+    )
+    with claimed(tmp_path / "runs", "training it"), refused, claimed(tmp_path / "runs", "training it"):
+        pass

@@ -19,6 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from densem.blocks import lock
 from densem.errors import IntegrityError
 
 PLAN = "plan.json"
@@ -147,14 +148,14 @@ class Journal:
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold the journal for one run on this machine; released by the system if the run is killed.
+        """Hold the journal for one run; released by the system if the run is killed.
 
         Raises:
             IntegrityError: if another process holds it.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder / LOCK).open("w") as handle:
-            if not _try_lock(handle.fileno()):
+            if not lock.take(handle):
                 raise IntegrityError(
                     f"{self.folder.parent}: another process is working on it; wait for it or stop it first"
                 )
@@ -265,15 +266,3 @@ def _parse(line: bytes) -> Record | None:
 def _differences(known: Record, plan: Record) -> str:
     names = [k for k in {**known, **plan} if known.get(k) != plan.get(k)]
     return ", ".join(f"{n} (then {known.get(n)!r}, now {plan.get(n)!r})" for n in names[:3])
-
-
-def _try_lock(descriptor: int) -> bool:
-    try:
-        import fcntl
-    except ImportError:  # no such locks on this system
-        return True
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True

@@ -17,6 +17,7 @@ from typing import Any, Literal, get_args
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from densem.blocks import lock
 from densem.errors import ConfigError, InputError, NotFoundError, ResourceError, nearest
 from densem.schema import LabelSchema
 
@@ -158,13 +159,8 @@ def locked(path: Path) -> Iterator[Manifest]:
 
 @contextmanager
 def _lock(path: Path) -> Iterator[None]:
-    try:
-        import fcntl
-    except ImportError:  # Windows: a study has one writer at a time there
-        yield
-        return
-    with open(path, "w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+    with path.open("w") as handle:
+        lock.take(handle, wait=True)
         yield
 
 
@@ -175,19 +171,10 @@ def claimed(folder: Path, what: str, instead: str = "give another --name") -> It
     Raises:
         ResourceError: if another one does.
     """
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        yield
-        return
     folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / ".lock", "w") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ResourceError(
-                f"{folder}: another densem process is {what}; wait for it, or {instead}"
-            ) from None
+    with (folder / ".lock").open("w") as handle:
+        if not lock.take(handle):
+            raise ResourceError(f"{folder}: another densem process is {what}; wait for it, or {instead}")
         yield
 
 
