@@ -170,6 +170,21 @@ def test_a_stall_is_said_loudly(journal, caplog):
     assert any("look at the logs in" in s for s in said)
 
 
+@pytest.mark.parametrize("rest", [True, False])
+def test_one_worker_whose_blocks_are_quick_enough_has_no_stall(journal, caplog, rest):
+    """The next block is computed before the last one is taken back."""
+
+    def task(index, box):
+        time.sleep(0.4)
+        return (lambda: {}) if rest else {}
+
+    with caplog.at_level(logging.WARNING):
+        coordinate(
+            Threads(task, journal), GRID, journal, RunOptions(order=[7, 8, 9], stall_minutes=0.65 / 60)
+        )
+    assert caplog.records == []
+
+
 def test_without_a_stall_nothing_is_said(journal, caplog):
     with caplog.at_level(logging.WARNING):
         coordinate(FakeEngine(journal, slots=1, delay=0.01), GRID, journal, RunOptions(order=[7, 8]))

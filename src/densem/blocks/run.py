@@ -182,7 +182,10 @@ class _Work:
             index, attempt = self._next()
             if index < 0:
                 break
-            self.flying[self.engine.submit(index, self.grid.box(index))] = index, attempt
+            watch.handed_out(len(self.flying) + 1)
+            future = self.engine.submit(index, self.grid.box(index))  # one thread does the block here and now
+            future.add_done_callback(lambda ended: _tell(watch, ended))
+            self.flying[future] = index, attempt
         watch.handed_out(len(self.flying))
         return bool(self.flying)
 
@@ -198,7 +201,6 @@ class _Work:
                 continue
             error = future.exception()
             if error is None:
-                watch.block_done()
                 self._done(index)
             else:
                 self._failed(index, attempt, error)
@@ -236,6 +238,12 @@ class _Work:
     def _notify(self) -> None:
         if self.on_progress is not None:
             self.on_progress(self.finished, self.total)
+
+
+def _tell(watch: Watch, ended: Future[None]) -> None:
+    """A block has ended: tell so at once if it was finished."""
+    if not ended.cancelled() and ended.exception() is None:
+        watch.block_done()
 
 
 def _audit(grid: Grid, planned: Sequence[int], work: _Work) -> None:
