@@ -42,10 +42,21 @@ def test_a_card_that_is_not_there_is_refused(monkeypatch):
     assert Runtime.choose("auto", "fp32").device == "cpu"
 
 
-def test_an_unknown_device_is_refused():
+@pytest.mark.parametrize("device", ["gpu", "cuda:x", "cuda:", "cuda:-1", "cuda1", "cpu:0"])
+def test_an_unknown_device_is_refused(device, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     with pytest.raises(ConfigError) as caught:
-        Runtime.choose("gpu")
-    assert str(caught.value) == "--device gpu: expected auto, cpu, cuda or cuda:<n>"
+        Runtime.choose(device, "fp32")
+    assert str(caught.value) == f"--device {device}: expected auto, cpu, cuda or cuda:<n>"
+
+
+def test_a_card_of_a_number_that_is_not_there_is_refused(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert Runtime.choose("cuda:1", "fp32").device == "cuda:1"
+    with pytest.raises(ConfigError) as caught:
+        Runtime.choose("cuda:9", "fp32")
+    assert str(caught.value) == "--device cuda:9: expected one of the cards that are here, cuda:0, cuda:1"
 
 
 def test_the_given_network_is_left_as_it_is():

@@ -132,7 +132,7 @@ def predict(
     ] = True,
     resample: Annotated[bool, typer.Option("--resample", help="Work at the model's voxel size.")] = False,
     precision: Annotated[str, typer.Option(help="auto, fp32 or bf16.")] = "auto",
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:<n>.")] = "auto",
     runtime: Annotated[
         str,
         typer.Option(

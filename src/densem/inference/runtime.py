@@ -6,6 +6,7 @@ else fp32. A ready network is a copy: normalisation folded into the convolutions
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
@@ -85,10 +86,7 @@ class Runtime:
             device = _processor_only(device, backend)
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
-        if device.split(":")[0] not in ("cpu", "cuda"):
-            raise ConfigError(f"--device {device}: expected auto, cpu, cuda or cuda:<n>")
-        if device.startswith("cuda") and not torch.cuda.is_available():
-            raise ConfigError(f"--device {device}: no usable NVIDIA card was found; give --device cpu")
+        _check_device(device)
         if precision == "auto":
             precision = "bf16" if has_bf16(device) else "fp32"
         return cls(device, precision, backend)
@@ -117,6 +115,18 @@ class Runtime:
             assert (self.backend == "openvino-int8") == (int8 is not None)
             return OpenVinoNetwork(network, self.precision, int8)
         return TorchNetwork.of(network, self.device, self.dtype)
+
+
+def _check_device(device: str) -> None:
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", device):
+        raise ConfigError(f"--device {device}: expected auto, cpu, cuda or cuda:<n>")
+    if device == "cpu":
+        return
+    if not torch.cuda.is_available():
+        raise ConfigError(f"--device {device}: no usable NVIDIA card was found; give --device cpu")
+    number, there = device.partition(":")[2], [f"cuda:{n}" for n in range(torch.cuda.device_count())]
+    if number and int(number) >= len(there):
+        raise ConfigError(f"--device {device}: expected one of the cards that are here, {', '.join(there)}")
 
 
 def _processor_only(device: str, backend: Backend) -> str:
