@@ -258,6 +258,27 @@ def test_a_question_to_a_worker(dask_scheduler):
         assert ask(client, divmod, 17, 5) == (3, 2)
 
 
+def test_workers_that_die_of_a_question_are_no_traceback():
+    from distributed import KilledWorker
+
+    class Client:
+        """Its workers died: the answer is Dask's error."""
+
+        status = "error"
+
+        def submit(self, *arguments, **options):
+            return self
+
+        def done(self):
+            return True
+
+        def result(self):
+            raise KilledWorker("densem-ask", None, 1)
+
+    with pytest.raises(ResourceError, match=r"the workers died while they were asked .*look at their logs"):
+        ask(Client(), divmod, 17, 5)
+
+
 def test_no_worker_is_said_loudly(caplog):
     import threading
 

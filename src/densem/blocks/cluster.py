@@ -218,7 +218,7 @@ def ask(client: Client, question: Any, *arguments: Any, stall_minutes: float = 3
         stall_minutes: after so many without an answer, a warning; 0 never.
 
     Raises:
-        ResourceError: if the scheduler is gone.
+        ResourceError: if the scheduler is gone, or worker after worker dies of the question.
     """
     given = client.submit(question, *arguments, key=f"densem-ask-{uuid.uuid4().hex[:8]}", pure=False)
     start = spoken = time.monotonic()
@@ -232,7 +232,15 @@ def ask(client: Client, question: Any, *arguments: Any, stall_minutes: float = 3
             )  # fmt: skip
     if given.status not in (*_ENDED, "error"):
         raise ResourceError(f"{_gone(client)}; run the same again")
-    return given.result()
+    from distributed import KilledWorker
+
+    try:
+        return given.result()
+    except KilledWorker:
+        raise ResourceError(
+            "the workers died while they were asked what they run on: look at their logs; often the memory "
+            "that they may use is too small, or Python there cannot load densem"
+        ) from None
 
 
 def threads(client: Client) -> int:
