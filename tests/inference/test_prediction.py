@@ -35,8 +35,17 @@ from densem.errors import (
     ResourceError,
     VoxelSizeError,
 )
-from densem.inference import label_volume, outputs, predict, predict_anew, predict_box, prediction
+from densem.inference import (
+    block_task,
+    label_volume,
+    outputs,
+    predict,
+    predict_anew,
+    predict_box,
+    prediction,
+)
 from densem.inference.fusion import Fusion
+from densem.inference.machine import Memory
 from densem.model import Ensemble
 from densem.volumes import ome_zarr, open_volume, pyramid
 
@@ -489,6 +498,18 @@ def test_a_block_larger_than_the_memory_is_refused(model, volume, tmp_path, monk
     monkeypatch.setattr(psutil, "virtual_memory", lambda: memory._replace(available=10_000))
     with pytest.raises(ResourceError, match=r"--block 4 32 48: such a block needs .* give a smaller --block"):
         predict(model, volume, tmp_path / "p", TILED)
+
+
+def test_a_limit_of_memory_counts_as_all_there_is(model, volume, tmp_path, monkeypatch):
+    """A container or a job of Slurm gives less than the machine has."""
+    compared = []
+    monkeypatch.setattr(Memory, "look", lambda: Memory(50_000, 40_000, limited=True))
+    with pytest.raises(ResourceError, match=r"--block 4 32 48: .* 40 kB are free; give a smaller --block"):
+        predict(model, volume, tmp_path / "p", TILED)
+    monkeypatch.setattr(Memory, "look", lambda: Memory(500_000, 400_000, limited=True))
+    monkeypatch.setattr(block_task, "keep_memory", lambda times, free: compared.append((times, free)))
+    predict(model, volume, tmp_path / "p", TILED)
+    assert compared == [(1, 400_000)]
 
 
 def test_a_failing_block_is_named_and_the_rest_is_kept(model, volume, reference, tmp_path, monkeypatch):

@@ -76,6 +76,12 @@ def test_no_memory_is_kept_where_it_is_scarce(told):
     assert told == {}
 
 
+def test_the_memory_that_a_process_may_still_have_is_compared(told):
+    assert keep_memory(1, free=299) is False
+    assert told == {}
+    assert keep_memory(2, free=600) is True
+
+
 def test_memory_up_to_a_limit_is_kept_without_comparing(told):
     assert keep_memory(times=0, limit=1 << 30) is True
     assert told == {M_MMAP_THRESHOLD: 1 << 30, M_TRIM_THRESHOLD: 1 << 30}

@@ -15,6 +15,7 @@ from densem.blocks import Box, Progress, Stopped
 from densem.blocks.worker import Rest
 from densem.inference import fusion
 from densem.inference.labeller import Labeller, place
+from densem.inference.machine import Memory
 from densem.inference.outputs import FILL, Outputs, count_labels
 from densem.inference.region import Region
 from densem.networks.hardware import keep_memory
@@ -125,7 +126,7 @@ class BlockTask:
         """After the first tile of all: from now on the memory of a tile is kept for the next."""
         if not self.counter.settled and self.labeller.fusion.runtime.device == "cpu":
             self.counter.settled = True
-            keep_memory(self.workers)
+            keep_memory(self.workers, free=Memory.look().free)
 
     def _unlabelled(self, name: str, box: Box) -> np.ndarray:
         shape = (*self.outputs.lead(name), *box.shape)

@@ -32,6 +32,7 @@ from densem.blocks import Box, Triple, triple
 from densem.errors import ResourceError
 from densem.inference import fusion
 from densem.inference.labeller import Labeller
+from densem.inference.machine import Memory
 from densem.inference.options import PredictOptions
 from densem.inference.tiles import Tiling
 from densem.model import Ensemble, Model
@@ -289,7 +290,8 @@ def _pass(labeller: Labeller, probe: Probe, seconds: float) -> tuple[Timing, np.
         values = p.cpu()
         marks.append((box.shape[0], time.perf_counter() - start))
         if len(marks) == 1 and labeller.fusion.runtime.device == "cpu":
-            keep_memory(probe.options.workers or 1)  # as a worker does after its first tile
+            # as a worker does after its first tile
+            keep_memory(probe.options.workers or 1, free=Memory.look().free)
         if not parts or room > 0:
             parts.append(values[:, : max(1, room)].numpy())
             room -= len(values[0])

@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self, get_args
 
-import psutil
 import torch
 
 from densem.blocks import Grid, Journal, Triple, triple
@@ -23,6 +22,7 @@ from densem.inference.fixed_windows import FixedWindows
 from densem.inference.fusion import Fusion
 from densem.inference.int8_form import Int8Form
 from densem.inference.labeller import Labeller
+from densem.inference.machine import Memory
 from densem.inference.options import PredictOptions
 from densem.inference.outputs import Outputs, layout_for
 from densem.inference.quantities import size_text
@@ -221,7 +221,7 @@ def check_memory(blocks: Grid, outputs: Outputs) -> None:
     """
     channels, pairs = outputs.channels("probabilities"), outputs.channels("affinities")
     size = blocks.box(0).size * (8 + 8 * channels + 2 * pairs)
-    free = int(psutil.virtual_memory().available)
+    free = Memory.look().free
     if size > 0.8 * free:
         raise ResourceError(
             f"--block {' '.join(map(str, blocks.cell))}: such a block needs about {size_text(size)} "

@@ -53,7 +53,7 @@ def _torch_finds_bf16() -> bool:
     return any(probe() for probe in probes if probe is not None)
 
 
-def keep_memory(times: int = 1, limit: int | None = None) -> bool:
+def keep_memory(times: int = 1, limit: int | None = None, free: int | None = None) -> bool:
     """Tell the C library to keep freed memory for the next pass, where there is plenty of memory.
 
     Large tensors are otherwise returned to the system and zeroed again for every layer: about a fifth of
@@ -63,11 +63,13 @@ def keep_memory(times: int = 1, limit: int | None = None) -> bool:
         times: how many passes will be in work at the same time for each one until now. To be called after
             a first pass: its peak is what is compared with the free memory. 0: nothing is compared.
         limit: bytes; larger tensors are returned at once, and no more than this is kept. None: all is kept.
+        free: bytes that may still be had, where a container or a scheduler gives less than the machine has.
 
     Returns:
         Whether it was told so.
     """
-    if not sys.platform.startswith("linux") or psutil.virtual_memory().available < 3 * times * _peak():
+    there = psutil.virtual_memory().available if free is None else free
+    if not sys.platform.startswith("linux") or there < 3 * times * _peak():
         return False
     if limit is None:
         options = {M_MMAP_MAX: 0, M_TRIM_THRESHOLD: 2**31 - 1}
