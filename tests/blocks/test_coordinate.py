@@ -176,7 +176,7 @@ def test_one_worker_whose_blocks_are_quick_enough_has_no_stall(journal, caplog, 
 
     def task(index, box):
         time.sleep(0.4)
-        return (lambda: {}) if rest else {}
+        return (dict) if rest else {}
 
     with caplog.at_level(logging.WARNING):
         coordinate(
