@@ -13,7 +13,7 @@ import torch
 
 from densem.errors import CollapseError, ConfigError, IntegrityError, VoxelSizeError
 from densem.sampling import LabelledVolume, normalize
-from densem.training import Recipe, metrics, module, train
+from densem.training import Recipe, loop, metrics, module, train
 from densem.volumes import Volume
 
 
@@ -245,6 +245,26 @@ def test_frozen_statistics_stay_fixed_at_the_end(table, volume, schema, tmp_path
     table["schedule"]["frozen"] = 0.0
     second = train(Recipe.from_table(table, "toy"), [volume], schema, tmp_path / "b")
     assert not equal(weights_of(first), weights_of(second))
+
+
+def test_fixed_statistics_are_those_of_the_finished_model(table, volume, schema, tmp_path, monkeypatch):
+    table["schedule"] |= {"frozen": 0.5, "validations": 2}
+    seen = []
+    usual = loop.freeze_statistics
+
+    def spy(network):
+        seen.append({k: v.clone() for k, v in network.state_dict().items() if "running" in k})
+        usual(network)
+
+    monkeypatch.setattr(loop, "freeze_statistics", spy)
+    result = train(
+        Recipe.from_table(table, "toy"), [volume], schema, tmp_path, validate=lambda m: score(m, volume)
+    )
+    assert len(seen) == 15
+    assert result.best_step > 15
+    found = result.model.network.state_dict()
+    assert all(torch.equal(found[k], seen[0][k]) for k in seen[0])
+    assert any("running_mean" in k for k in seen[0])
 
 
 def test_the_model_can_be_given_a_measured_tile(recipe, volume, schema, tmp_path):

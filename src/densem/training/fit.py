@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import os
 import time
@@ -247,7 +248,7 @@ class _Run:
         """
         self._make_plan()
         if self.job.start is not None and self.around.validate is not None and not self.state.step:
-            Loop(self.state, self.around).score_start(self.module)
+            Loop(self.state, self.around).score_start(self.module, self.job.start.network)
         while self.state.plan is None or self.state.step < self.state.plan.steps:
             trouble = self._fit(self.state.plan.steps if self.state.plan else MEASURED_STEPS)
             if trouble:
@@ -393,17 +394,26 @@ class _Run:
         """The model of the best averaged weights."""
         state, plan = self.state, self.state.plan
         assert plan is not None
-        if state.best:
-            self.module.averaged.values = state.best
-        network = self.module.averaged.applied_to(self.module.network)
-        reestimate(network, self.around, plan.final_patches)
         best_step = state.best_step if state.best else state.step
+        network = self._best_network(best_step, plan)
         model = self._model(network.cpu(), self._summary(best_step))
         if measure is not None:
             model = replace(model, tile=measure(model))
         return TrainingResult(
             model, plan.steps, best_step, state.best_score, len(state.restarts), state.seconds
         )
+
+    def _best_network(self, best_step: int, plan: Plan) -> nn.Module:
+        """With the batch statistics it was trained with where these stayed fixed, else with ones of its own."""
+        state, start = self.state, self.job.start
+        if start is not None and best_step == 0:
+            return copy.deepcopy(start.network)
+        if state.best:
+            self.module.averaged.values = state.best
+        network = self.module.averaged.applied_to(self.module.network)
+        if not state.has_fixed_statistics(best_step, self.recipe.schedule):
+            reestimate(network, self.around, plan.final_patches)
+        return network
 
     def _summary(self, best_step: int) -> dict[str, Any]:
         state, plan, start = self.state, self.state.plan, self.job.start

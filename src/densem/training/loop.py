@@ -88,7 +88,7 @@ class Loop(lightning.Callback):
         if plan is not None and recipe.schedule.frozen:
             begin = plan.freezing_step(recipe.schedule)
             if self.state.step == begin:
-                reestimate(module.network, self.around, recipe.schedule.probe_patches)
+                reestimate(module.network, self.around, plan.final_patches)
                 module.network.train()
             if self.state.step >= begin:
                 freeze_statistics(module.network)
@@ -133,13 +133,15 @@ class Loop(lightning.Callback):
         assert self.around.validate is not None
         with torch.random.fork_rng(devices=[]):
             network = module.averaged.applied_to(module.network)
-            reestimate(network, self.around, module.recipe.schedule.probe_patches)
+            if not self.state.has_fixed_statistics(self.state.step, module.recipe.schedule):
+                reestimate(network, self.around, module.recipe.schedule.probe_patches)
             return self.around.validate(network.eval())
 
-    def score_start(self, module: TrainingModule) -> None:
-        """The weights that a run begins with are the first candidates for its best."""
+    def score_start(self, module: TrainingModule, start: nn.Module) -> None:
+        """The network that a run begins with, as it is, is the first candidate for its best."""
+        assert self.around.validate is not None
         started = time.monotonic()
-        result = self.score(module)
+        result = self.around.validate(start)
         self.state.seconds += time.monotonic() - started
         numbers = flatten({k: v for k, v in result.items() if k not in ("predicted", "true")}, "eval")
         self.around.metrics.add(self.state.step, self.state.seconds, **numbers)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from densem.training.module import TrainingModule
 from densem.training.plan import Plan
+from densem.training.recipe import Schedule
 
 
 @dataclass
@@ -40,6 +41,11 @@ class RunState:
         """The state of the next attempt; with a time budget it has the steps that are left."""
         record = {"seed": self.seed, "step": self.step, "reason": reason}
         return RunState(seed, seconds=self.seconds, plan=self.plan, restarts=[*self.restarts, record])
+
+    def has_fixed_statistics(self, step: int, schedule: Schedule) -> bool:
+        """Whether the weights of a step were trained with batch statistics that stay as they are."""
+        plan = self.plan
+        return bool(schedule.frozen) and plan is not None and step > plan.freezing_step(schedule)
 
     def pack(self, module: TrainingModule) -> dict[str, Any]:
         """As plain values and tensors, with the weights and the optimiser."""
