@@ -404,7 +404,7 @@ class _Run:
         )
 
     def _best_network(self, best_step: int, plan: Plan) -> nn.Module:
-        """With the batch statistics it was trained with where these stayed fixed, else with ones of its own."""
+        """With the batch statistics it was trained with where these were fixed, else with ones of its own."""
         state, start = self.state, self.job.start
         if start is not None and best_step == 0:
             return copy.deepcopy(start.network)
