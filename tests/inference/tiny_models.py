@@ -51,7 +51,12 @@ def make_model(config="no-pyramid", seed=0, core=(4, 16, 24), practical=None, na
 
 @torch.no_grad()
 def _spread(network):
-    """Give normalisations statistics worth folding, and all classes about equal shares."""
+    """Give normalisations statistics worth folding, and all classes about equal shares.
+
+    On one thread: on some processors the last bits, and so the model's id, go by the number of threads.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     x = torch.randn(1, 1, 4, 32, 32, generator=torch.Generator().manual_seed(5))
     networks.reestimate_normalization(network, [x])
     head = network.head_2d if network.head_3d is None else network.head_3d
@@ -59,6 +64,7 @@ def _spread(network):
     mean, gain = logits.mean(dim=(0, 2, 3, 4)), 2 / logits.std(dim=(0, 2, 3, 4))
     head.weight.mul_(gain.view(-1, *[1] * (head.weight.dim() - 1)))
     head.bias.copy_((head.bias - mean) * gain)
+    torch.set_num_threads(threads)
 
 
 def make_volume(shape=(7, 53, 70), seed=0, voxel_size_nm=VOXEL_SIZE):
