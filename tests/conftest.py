@@ -1,10 +1,22 @@
 """What tests of several folders need: a web server that misbehaves as it is told, worker processes, a Slurm."""
 
 import http.server
+import logging
 import subprocess
 import threading
 
 import pytest
+
+
+@pytest.fixture(autouse=True)
+def heard():
+    """Whatever a library did to logging in an earlier test, densem's loggers speak in the next one."""
+    logging.disable(logging.NOTSET)
+    for name, log in logging.root.manager.loggerDict.items():
+        if name.partition(".")[0] == "densem" and isinstance(log, logging.Logger):
+            log.disabled = False
+            log.propagate = log.propagate or not name.startswith("densem.worker")
+    logging.getLogger("densem").setLevel(logging.NOTSET)
 
 
 class Web:
