@@ -10,8 +10,9 @@ import pytest
 
 @pytest.fixture(autouse=True)
 def heard():
-    """Densem's warnings are logged whatever level a library gave to all loggers in an earlier test."""
-    logging.getLogger("densem").setLevel(logging.WARNING)
+    """Each test begins with the levels that Python begins with, whatever a library or a command set before."""
+    logging.getLogger().setLevel(logging.WARNING)
+    logging.getLogger("densem").setLevel(logging.NOTSET)
 
 
 class Web:
