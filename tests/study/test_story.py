@@ -193,7 +193,10 @@ def test_a_model_is_trained_further_and_what_it_saw_before_is_remembered(told, t
     folder = tmp_path / "copy"
     shutil.copytree(told, folder)
     assert run(["train", str(folder), "--start", "first", "--volumes", "eval", "--name", "on"]) == 0
-    assert "Training on from first on, by its recipe, on eval 1x72x88" in capsys.readouterr().out
+    assert (
+        "Training on by the recipe of first, beginning with its weights, on eval 1x72x88"
+        in capsys.readouterr().out
+    )
     models = Study.open(folder).manifest.models
     assert models["on"].recipe == "as first"
     assert models["on"].trained_on.keys() == {"train", "eval"}

@@ -168,9 +168,9 @@ def _recipe(request: TrainRequest, start: Model | None) -> tuple[Recipe, str]:
 
     if request.recipe is None and start is not None:
         recipe = Recipe.of_model(start.training, start.name, request.overrides)
-        return recipe, f"from {start.name} on, by its recipe,"
+        return recipe, f"by the recipe of {start.name}, beginning with its weights,"
     name = request.recipe or "default"
-    begun = f" from {start.name} on" if start is not None else ""
+    begun = f", beginning with the weights of {start.name}," if start is not None else ""
     return Recipe.load(name, request.overrides), f"by recipe {name}{begun}"
 
 
