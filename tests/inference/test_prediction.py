@@ -38,6 +38,7 @@ from densem.errors import (
 from densem.inference import (
     block_task,
     label_volume,
+    labeller,
     outputs,
     predict,
     predict_anew,
@@ -46,6 +47,7 @@ from densem.inference import (
 )
 from densem.inference.fusion import Fusion
 from densem.inference.machine import Memory
+from densem.inference.tiles import Window
 from densem.model import Ensemble
 from densem.volumes import ome_zarr, open_volume, pyramid
 
@@ -510,6 +512,22 @@ def test_a_limit_of_memory_counts_as_all_there_is(model, volume, tmp_path, monke
     monkeypatch.setattr(block_task, "keep_memory", lambda times, free: compared.append((times, free)))
     predict(model, volume, tmp_path / "p", TILED)
     assert compared == [(1, 400_000)]
+
+
+def test_memory_kept_for_windows_of_another_shape_is_returned(model, volume, monkeypatch):
+    shapes, returned = [], []
+    monkeypatch.setattr(labeller, "return_memory", lambda: returned.append(len(shapes)))
+    take = Window.take
+
+    def taken(window, block, at):
+        shapes.append(window.shape)
+        return take(window, block, at)
+
+    monkeypatch.setattr(Window, "take", taken)
+    predict_box(model, volume, options=TILED.model_copy(update={"core": (4, 16, 8)}))
+    changes = [i for i, shape in enumerate(shapes) if i == 0 or shape != shapes[i - 1]]
+    assert 1 < len(changes) < len(shapes)
+    assert returned == changes
 
 
 def test_a_failing_block_is_named_and_the_rest_is_kept(model, volume, reference, tmp_path, monkeypatch):

@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -103,3 +105,33 @@ def test_other_c_libraries_are_left_alone(told, monkeypatch):
     assert keep_memory() is False
     monkeypatch.setattr(hardware.sys, "platform", "darwin")
     assert keep_memory(0) is False
+
+
+KEEP_AND_RETURN = """
+import ctypes, psutil
+from densem.networks.hardware import keep_memory, return_memory
+keep_memory(times=0)
+library = ctypes.CDLL("libc.so.6")
+library.malloc.restype, library.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
+def held(): return psutil.Process().memory_info().rss / 2**20
+places = [library.malloc(2**20) for _ in range(200)]
+for place in places: ctypes.memset(place, 1, 2**20)
+for place in places[:-1]: library.free(place)  # the last one keeps the heap from shrinking by itself
+before = held()
+return_memory()
+print(before - held())
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc alone is told to keep memory")
+def test_kept_memory_is_returned():
+    done = subprocess.run([sys.executable, "-c", KEEP_AND_RETURN], capture_output=True, text=True, check=True)
+    assert 180 < float(done.stdout) < 220
+
+
+def test_where_there_is_no_such_library_nothing_is_returned(monkeypatch):
+    def missing(name):
+        raise OSError("no such library")
+
+    monkeypatch.setattr(hardware.ctypes, "CDLL", missing)
+    hardware.return_memory()

@@ -23,6 +23,7 @@ from densem.inference.runtime import Runtime
 from densem.inference.tiles import Demand, Tiling, Window, round_up
 from densem.model import Ensemble, Model
 from densem.networks import streams as streamed
+from densem.networks.hardware import return_memory
 from densem.schema import UNLABELLED
 from densem.volumes import Intensity, Volume
 from densem.volumes.intensity import measure_intensity
@@ -90,8 +91,12 @@ class Labeller:
             return
         reach = self.tiling.reach(cores)
         raw = self.volume.read(reach)
+        shape: Triple | None = None
         for core in cores:
             window = self.tiling.window(core)
+            if window.shape != shape:
+                return_memory()  # what was kept for windows of another shape
+                shape = window.shape
             image = window.take(raw, reach)
             if image.min() == image.max():
                 continue

@@ -14,7 +14,7 @@ from densem.inference.shown import Shown
 from densem.networks import Geometry
 from densem.networks.streaming import Ends, Stream
 
-SLAB = 300_000
+SLAB = 240_000
 """Voxels of a slab on a processor: enough that calls cost nothing beside arithmetic, few for the memory."""
 SLAB_ON_CARD = 4_000_000
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -82,6 +83,17 @@ def keep_memory(times: int = 1, limit: int | None = None, free: int | None = Non
     except (OSError, AttributeError):
         return False
     return all(answers)
+
+
+def return_memory() -> None:
+    """Give the system back what the C library kept and nobody uses, for what comes next has other sizes.
+
+    Kept memory of one size serves no larger one: without this a process grows with every new size. Takes a
+    twentieth of a second for half a gigabyte. Linux with glibc only.
+    """
+    if sys.platform.startswith("linux"):
+        with suppress(OSError, AttributeError):
+            ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 def _peak() -> int:
