@@ -14,8 +14,9 @@ import time
 
 import pytest
 
-from densem.blocks import Grid, Journal, coordinate, slurm
+from densem.blocks import Grid, Journal, RunOptions, coordinate, slurm
 from densem.blocks.cluster import Cluster, threads
+from densem.blocks.early_ends import EarlyEnds
 from densem.blocks.slurm import Jobs, SlurmSettings, clear_left_jobs, config_folder, slurm_client
 from densem.errors import ConfigError, NotFoundError, ResourceError
 
@@ -240,6 +241,25 @@ def test_jobs_do_the_blocks_one_is_cancelled_and_all_are_gone(journal):
     assert _queue(journal) == []
     assert list(journal.logs.glob(f"{Jobs(journal).name}-*.err"))
     assert not (journal.folder / slurm.JOBS).exists()
+
+
+@pytest.mark.usefixtures("slurm")
+def test_a_job_that_ends_before_its_worker_comes_is_replaced(journal, tmp_path, monkeypatch, caplog):
+    pytest.importorskip("dask_jobqueue")
+    monkeypatch.setattr(EarlyEnds.__init__, "__defaults__", (1.0,))
+    first = f"if mkdir {tmp_path}/tried; then echo module torch is missing >&2; exit 3; fi"
+    settings = SlurmSettings.model_validate({**HERE, "jobs": 1, "prologue": [first]})
+    import cloudpickle
+
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    with slurm_client(settings, journal, 1) as client:
+        report = coordinate(
+            Cluster(client, slow, journal, "slurm"), GRID, journal, RunOptions(order=[5], stall_minutes=1)
+        )
+    assert report.done == 1
+    (said,) = [r.getMessage() for r in caplog.records if "ended before its worker came" in r.getMessage()]
+    assert "module torch is missing" in said
+    assert _queue(journal) == []
 
 
 KILLED = """

@@ -264,7 +264,7 @@ def test_what_a_kill_left_half_written_is_swept_up(model, volume, tmp_path, monk
         (s0 / place / torn).write_bytes(b"torn")
     predict(model, volume, tmp_path / "p", TILED)
     s0 = tmp_path / "p/confidence.zarr/s0"
-    assert [p.relative_to(s0) for p in s0.rglob("*.partial")] == [Path("c/0/0") / torn]  # it was done
+    assert list(s0.rglob("*.partial")) == []  # nor where the block was done
 
 
 @pytest.mark.parametrize("noted", [True, False])

@@ -2,7 +2,8 @@
 
 1. Jobs of the same folder that a killed run left in the queue are cancelled first: only those that it
    noted in the journal and that still have the folder's job name.
-2. A job is one worker that does one block at a time; jobs that end or die are replaced.
+2. A job is one worker that does one block at a time; jobs that end or die are replaced, those that end before
+   their worker came by `EarlyEnds`.
 3. At the end, on Ctrl-C and SIGTERM all jobs are cancelled, and the queue is asked whether they are gone.
 """
 
@@ -28,6 +29,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from densem.blocks.cluster import require
+from densem.blocks.early_ends import EarlyEnds
 from densem.blocks.journal import Journal
 from densem.errors import ConfigError, NotFoundError, ResourceError, nearest
 
@@ -164,7 +166,7 @@ def slurm_client(settings: SlurmSettings, journal: Journal, blocks: int) -> Iter
         wanted = max(1, min(settings.jobs, blocks))
         keeper = cluster.adapt(minimum_jobs=wanted, maximum_jobs=wanted, interval="2s")
         try:
-            with Client(cluster, set_as_default=False, name="densem") as client:
+            with EarlyEnds(cluster, jobs), Client(cluster, set_as_default=False, name="densem") as client:
                 yield client
         finally:
             keeper.stop()

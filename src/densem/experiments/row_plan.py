@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from densem.blocks import lock
 from densem.errors import ConfigError, IntegrityError
 from densem.experiments.made_by import made_by
 from densem.experiments.setting import Setting
@@ -174,11 +175,6 @@ def _said(asked: dict[str, Any], keys: list[str]) -> str:
 
 @contextmanager
 def _lock(path: Path) -> Iterator[None]:
-    try:
-        import fcntl
-    except ImportError:  # Windows: one run of a row at a time there
-        yield
-        return
     with path.open("w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+        lock.take(handle, wait=True)
         yield

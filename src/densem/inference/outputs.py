@@ -200,6 +200,8 @@ class Outputs:
             part = ome_zarr.temporary(self.path(name))
             if not part.exists():
                 continue
+            # Every block is done: what is half-written is of workers that were killed over one.
+            shards.sweep(self.array(name), Grid(self.shape, self.layout.shard), frozenset())
             levels = [("s0", place[0])]
             if not self.channels(name):
                 kind: ome_zarr.Kind = "labels" if name == "classes" else "image"
