@@ -17,6 +17,7 @@ from densem.blocks import EngineChoice, Journal
 from densem.blocks.slurm import Jobs
 from densem.errors import ResourceError
 from densem.objects import ObjectsOptions, Rules, find_objects
+from densem.objects.finding import WORK
 from densem.objects.pieces import Tiling
 from densem.schema import LabelSchema
 from densem.volumes import ome_zarr, open_volume
@@ -127,6 +128,20 @@ def killed(classes, folder, owner, name="__call__", call=2, overwrite=False):
 def test_a_killed_process_goes_on(classes, here, tmp_path, owner, name, call):
     killed(classes, tmp_path / "o", owner, name, call)
     assert not (tmp_path / "o/objects.csv").exists()
+    find(classes, tmp_path / "o")
+    assert files(tmp_path / "o") == here
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "call"), [("TileTask", "__call__", 2), ("pyramid", "build", 1)], ids=["labels", "ids"]
+)
+def test_a_shard_that_is_damaged_when_it_goes_on_is_done_again(classes, here, tmp_path, owner, name, call):
+    killed(classes, tmp_path / "o", owner, name, call)
+    unfinished = [*(tmp_path / "o").glob(".*"), *(tmp_path / "o" / WORK).glob("level-*")]
+    shards = [path for folder in unfinished for path in folder.rglob("c/*/*/*") if path.is_file()]
+    assert shards
+    for path in shards[::2]:
+        path.write_bytes(path.read_bytes()[:-7] + b"damaged")
     find(classes, tmp_path / "o")
     assert files(tmp_path / "o") == here
 

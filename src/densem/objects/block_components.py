@@ -6,7 +6,6 @@ nothing on this level, and CLOSED ones, which are unlabelled and so never become
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +14,6 @@ import numpy as np
 import zarr
 
 from densem.blocks import Box, Grid, Triple, triple
-from densem.errors import IntegrityError
 from densem.objects.nesting import Level
 from densem.objects.scratch import Scratch
 from densem.schema import UNLABELLED
@@ -109,14 +107,7 @@ class LabelTask:
         )
         array = zarr.open_group(self.scratch.labels, mode="r+")["s0"]
         assert isinstance(array, zarr.Array)
-        array[box.slices] = labels
-        digest = digest_of(labels)
-        if digest_of(np.asarray(array[box.slices])) != digest:
-            raise IntegrityError(
-                f"{self.scratch.labels}: the block {box} read back differs from what was written; "
-                "check the disk"
-            )
-        shards.sync(array, box)
+        digest = shards.write_verified(array, box, labels)
         seen = np.bincount(block.reshape(-1), minlength=256)
         return {"digest": digest, "classes": {str(i): int(seen[i]) for i in np.flatnonzero(seen)}}
 
@@ -126,7 +117,7 @@ class LabelTask:
             return False
         array = zarr.open_group(self.scratch.labels, mode="r")["s0"]
         assert isinstance(array, zarr.Array)
-        return digest_of(np.asarray(array[grid.box(record["block"]).slices])) == record["digest"]
+        return shards.digest(array, grid.box(record["block"])) == record["digest"]
 
 
 def touching(labels: np.ndarray, kind: np.ndarray) -> np.ndarray:
@@ -148,11 +139,6 @@ def free_pairs(a: np.ndarray, b: np.ndarray, kind_a: np.ndarray, kind_b: np.ndar
     ahead, behind = (kind_a == FREE) & (kind_b != FREE), (kind_b == FREE) & (kind_a != FREE)
     pairs = [np.stack([a[ahead], b[ahead]], axis=1), np.stack([b[behind], a[behind]], axis=1)]
     return np.unique(np.concatenate(pairs).astype(np.int64), axis=0)
-
-
-def digest_of(block: np.ndarray) -> str:
-    """Of the voxels of a block."""
-    return hashlib.blake2b(np.ascontiguousarray(block).data, digest_size=8).hexdigest()
 
 
 def scratch_layout(block: Triple) -> tuple[Triple, Triple]:

@@ -28,7 +28,7 @@ from densem import __version__
 from densem.blocks import Box, Crew, EngineChoice, Grid, Journal, RunOptions, Triple, triple, verify
 from densem.errors import ConfigError, ExistsError, InputError, SchemaError, ShapeError
 from densem.object_table import Table, write_csv, write_parquet
-from densem.objects.block_components import LabelTask, digest_of, scratch_layout
+from densem.objects.block_components import LabelTask, scratch_layout
 from densem.objects.measure import MeasureTask, gather
 from densem.objects.nesting import Level, levels
 from densem.objects.pieces import (
@@ -199,16 +199,13 @@ class PaintTask:
         """Write a block; gives the digest of what was written."""
         array = zarr.open_group(self.folder, mode="r+")["s0"]
         assert isinstance(array, zarr.Array)
-        ids = self.painter.read(box)
-        array[box.slices] = ids
-        shards.sync(array, box)
-        return {"digest": digest_of(ids)}
+        return {"digest": shards.write_verified(array, box, self.painter.read(box))}
 
     def holds(self, grid: Grid, record: dict[str, Any]) -> bool:
         """Whether the disk holds what a record says."""
         array = zarr.open_group(self.folder, mode="r")["s0"]
         assert isinstance(array, zarr.Array)
-        return digest_of(np.asarray(array[grid.box(record["block"]).slices])) == record["digest"]
+        return shards.digest(array, grid.box(record["block"])) == record["digest"]
 
 
 @dataclass

@@ -8,7 +8,6 @@ halved, and its voxel has no say in which others are.
 from __future__ import annotations
 
 import functools
-import hashlib
 import itertools
 import shutil
 from collections.abc import Iterator
@@ -20,7 +19,6 @@ import numpy as np
 import zarr
 
 from densem.blocks import Box, Crew, Grid, Journal, LocalCrew, Triple, triple, verify
-from densem.errors import IntegrityError
 from densem.volumes import shards
 from densem.volumes.ome_zarr import Kind, Layout, create_array, levels_folder
 from densem.volumes.volume import Nanometres
@@ -122,20 +120,12 @@ class LevelTask:
             for a, b, f, s in zip(box.start, box.stop, self.by, source.shape, strict=True)
         )
         block = reduce(np.asarray(source[read]), self.by, self.kind)
-        shards.write(target, box, block)
-        digest = _digest(block)
-        if _found(target, box) != digest:
-            raise IntegrityError(
-                f"{self.folder / self.target}: the block {box} read back differs from what was written; "
-                "check the disk"
-            )
-        shards.sync(target, box)
-        return {"digest": digest}
+        return {"digest": shards.write_verified(target, box, block)}
 
     def holds(self, grid: Grid, record: dict[str, Any]) -> bool:
         """Whether a block on disk is what its record says."""
         target = _array(zarr.open_group(self.folder, mode="r"), self.target)
-        return _found(target, grid.box(record["block"])) == record["digest"]
+        return shards.digest(target, grid.box(record["block"])) == record["digest"]
 
 
 @dataclass(frozen=True)
@@ -223,13 +213,3 @@ def _array(group: zarr.Group, name: str) -> zarr.Array:
     array = group[name]
     assert isinstance(array, zarr.Array)
     return array
-
-
-def _found(array: zarr.Array, box: Box) -> str | None:
-    """Digest of a box on disk; None where it is damaged."""
-    block = shards.read(array, box)
-    return None if block is None else _digest(block)
-
-
-def _digest(block: np.ndarray) -> str:
-    return hashlib.blake2b(np.ascontiguousarray(block).data, digest_size=8).hexdigest()

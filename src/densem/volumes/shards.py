@@ -7,6 +7,7 @@ A machine that goes down soon after loses them, and a shard that is gone reads a
 from __future__ import annotations
 
 import errno
+import hashlib
 import itertools
 import os
 from collections.abc import Set
@@ -17,6 +18,7 @@ import zarr
 from zarr.storage import LocalStore
 
 from densem.blocks import Box, Grid
+from densem.errors import IntegrityError
 
 
 def files(array: zarr.Array, box: Box) -> list[Path]:
@@ -49,6 +51,33 @@ def write(array: zarr.Array, box: Box, block: np.ndarray) -> None:
         if found is None or not np.array_equal(found, block):
             remove(array, box)
     array[(..., *box.slices)] = block
+
+
+def write_verified(array: zarr.Array, box: Box, block: np.ndarray) -> str:
+    """Write a box of whole shards and read it back; on return it is on disk. Gives its digest.
+
+    Raises:
+        IntegrityError: if the disk gives back something else.
+    """
+    write(array, box, block)
+    written = digest_of(block)
+    if digest(array, box) != written:
+        raise IntegrityError(
+            f"{_folder(array)}: the block {box} read back differs from what was written; check the disk"
+        )
+    sync(array, box)
+    return written
+
+
+def digest(array: zarr.Array, box: Box) -> str | None:
+    """Of the voxels of a box, of all channels; None where a shard is damaged."""
+    block = read(array, box)
+    return None if block is None else digest_of(block)
+
+
+def digest_of(block: np.ndarray) -> str:
+    """16 hex digits of the voxels of a block."""
+    return hashlib.blake2b(np.ascontiguousarray(block).data, digest_size=8).hexdigest()
 
 
 def sweep(array: zarr.Array, blocks: Grid, done: Set[int]) -> None:
