@@ -8,14 +8,12 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 
 import pytest
 
 from densem.blocks import Grid, Journal, RunOptions, coordinate
-from densem.blocks import cluster as cluster_module
-from densem.blocks.cluster import Cluster, ask, at_work, connect, do_block, pause, require, settle, threads
+from densem.blocks.cluster import Cluster, ask, connect, do_block, require, settle, threads
 from densem.blocks.engine import EngineLostError
 from densem.errors import ConfigError, IncompleteError, ResourceError
 
@@ -135,61 +133,6 @@ def test_a_block_that_kills_every_worker_is_put_aside(journal):
         n_workers=1, threads_per_worker=1, host="127.0.0.1", dashboard_address="127.0.0.1:0", silence_logs=50
     ) as cluster, pytest.raises(IncompleteError, match=r"block 2 .*First failure: KilledWorker"):  # fmt: skip
         work(cluster.scheduler_address, task, journal, RunOptions(retries=0, order=[2]))
-
-
-def test_pauses_of_a_worker_whose_blocks_fail():
-    assert [pause(n) for n in (0, 3, 4, 5, 8, 9, 10, 1000)] == [0, 0, 5, 10, 80, 160, 300, 300]
-
-
-def test_a_worker_that_fails_block_after_block_leaves_them_to_the_others(dask_scheduler, journal, tmp_path):
-    """It is free first each time; all attempts at all blocks would be its own."""
-    marks = tmp_path / "marks"
-    marks.mkdir()
-
-    def quick():
-        from densem.blocks import cluster
-
-        cluster.FIRST_PAUSE = 1.0
-        cluster._failures.clear()
-
-    def task(index, box):
-        try:
-            (marks / "seen").mkdir()
-            (marks / "broken").write_text(str(os.getpid()))
-        except FileExistsError:
-            time.sleep(0.05)
-        if (marks / "broken").read_text() == str(os.getpid()):
-            (marks / f"failed-{time.time_ns()}").touch()
-            raise OSError(5, "Input/output error")
-        return {}
-
-    with connect(dask_scheduler) as client:
-        client.run(quick)
-    assert work(dask_scheduler, task, journal).done == 27
-    assert 4 <= len(list(marks.glob("failed-*"))) <= 7
-
-
-def test_a_pause_ends_when_the_run_lets_go(journal, monkeypatch):
-    monkeypatch.setattr(cluster_module, "_failures", ["before"] * 9)
-
-    def bad(index, box):
-        raise ValueError("bad")
-
-    caught = []
-
-    def do():
-        try:
-            do_block(bad, str(journal.folder), "pausing", 0, GRID.box(0))
-        except ValueError as error:
-            caught.append(error)
-
-    thread = threading.Thread(target=do)
-    thread.start()
-    time.sleep(0.3)
-    assert thread.is_alive()
-    assert at_work(str(journal.folder)) == 1
-    thread.join(5)
-    assert len(caught) == 1
 
 
 def test_a_run_that_begins_again_does_not_write_into_the_files_of_the_last(dask_scheduler, journal):

@@ -112,34 +112,6 @@ def test_failures_are_tried_again_and_quarantined_ones_are_listed(journal):
     assert (found.failures, found.engine, found.dashboard) == ([], "local", None)
 
 
-@pytest.mark.parametrize(("slots", "failed"), [(1, 10), (4, 10), (14, 14)])
-def test_a_run_of_which_every_block_fails_is_ended(journal, slots, failed):
-    engine = FakeEngine(
-        journal, slots, failing={i: [ValueError("no module named torch")] * 9 for i in range(27)}
-    )
-    with pytest.raises(IncompleteError) as caught:
-        coordinate(engine, GRID, journal)
-    assert str(caught.value).startswith(
-        f"the first {failed} blocks all failed, so that the run was ended; the last"
-    )
-    assert str(caught.value).endswith(
-        "): ValueError: no module named torch; repair the cause and run the same again"
-    )
-    assert len(engine.submitted) < failed + slots
-    assert engine.closed is True
-
-
-def test_a_run_of_which_one_block_is_done_goes_on(journal):
-    engine = FakeEngine(journal, 1, failing={i: [ValueError("bad")] * 9 for i in range(27) if i != 8})
-    with pytest.raises(IncompleteError, match="26 of 27 blocks are missing after 3 attempts each"):
-        coordinate(engine, GRID, journal)
-
-
-def test_a_few_last_blocks_have_all_their_attempts(journal):
-    engine = FakeEngine(journal, 1, failing={i: [ValueError("bad")] * 2 for i in range(9)})
-    assert coordinate(engine, GRID, journal, RunOptions(order=range(9))).done == 9
-
-
 def test_a_full_disk_stops_at_once(journal):
     engine = FakeEngine(journal, slots=1, failing={3: [OSError(errno.ENOSPC, "No space left")]})
     with pytest.raises(ResourceError, match=r"the disk is full \(block 3: .*free some space and run again"):

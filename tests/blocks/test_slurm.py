@@ -85,6 +85,13 @@ def test_what_is_wrong_is_named(tmp_path, text, message):
     assert str(caught.value).startswith(f"{path}: {message}")
 
 
+@pytest.mark.parametrize("directive", ["--job-name=mine", "-J mine", "--clusters=b", "-M b"])
+def test_directives_that_would_hide_a_job_are_refused(tmp_path, directive):
+    (tmp_path / "slurm.toml").write_text(SMALL + f'directives = ["{directive}"]\n')
+    with pytest.raises(ConfigError, match="densem names its jobs itself and looks for them on this cluster"):
+        SlurmSettings.read(tmp_path / "slurm.toml")
+
+
 def test_the_study_goes_before_the_user(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     (tmp_path / "config/densem").mkdir(parents=True)

@@ -4,9 +4,6 @@
 2. Its result is that it is done: nothing is sent back, so a lost answer costs nothing.
 3. A worker that dies takes its blocks along; Dask gives them to another one, and when that dies as well the
    block counts as failed once.
-4. A worker whose blocks fail one after the other pauses before it takes the next, and a block that failed is
-   tried again on another worker if there is one: a broken node among many would otherwise be free first each
-   time, and fail all attempts at all blocks.
 
 `distributed` is imported inside functions: only those who use a cluster need it.
 """
@@ -25,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from densem.blocks.box import Box
 from densem.blocks.engine import EngineLostError
 from densem.blocks.journal import Journal
-from densem.blocks.worker import Stopped, Task, UnfitWorkerError, Worker, unique_name
+from densem.blocks.worker import Task, Worker, unique_name
 from densem.errors import ConfigError, ResourceError
 
 if TYPE_CHECKING:
@@ -35,10 +32,6 @@ CONNECT_SECONDS = 10.0
 ASK_SECONDS = 2.0
 SETTLE_SECONDS = 60.0
 SPARE = 2
-AT_ONCE, FIRST_PAUSE, LONGEST_PAUSE = 3, 5.0, 300.0
-"""A worker's failures in a row without a pause; the first pause in seconds, which doubles; the longest."""
-_WHERE = "densem_worker"
-"""The attribute of an error that names the worker it happened on."""
 _ENDED = ("finished", "lost")
 """`lost`: it was finished, then the worker that kept its (empty) result died. The block is in the journal."""
 _log = logging.getLogger(__name__)
@@ -58,7 +51,6 @@ class Cluster:
         self._client, self._task, self._journal, self._name = client, task, journal, name
         self._run = uuid.uuid4().hex[:8]
         self._given: dict[Future[None], Any] = {}
-        self._failed_on: dict[int, set[str]] = {}
         self._lock = threading.Lock()
         self._count = 0
         self._threads, self._asked = 0, -ASK_SECONDS
@@ -82,11 +74,10 @@ class Cluster:
         given = self._client.submit(
             do_block, self._task, str(self._journal.folder.resolve()), self._run, index, box,
             key=f"densem-block-{self._run}-{self._count}-{index}", pure=False, retries=0,
-            **self._preference(index),
         )  # fmt: skip
         with self._lock:
             self._given[future] = given
-        given.add_done_callback(lambda ended: self._settle(index, future, ended))
+        given.add_done_callback(lambda ended: self._settle(future, ended))
         return future
 
     def describe(self) -> dict[str, Any]:
@@ -105,15 +96,7 @@ class Cluster:
             with suppress(Exception):
                 self._client.cancel(left, force=True)
 
-    def _preference(self, index: int) -> dict[str, Any]:
-        """For `submit`: rather a worker on which the block did not fail."""
-        failed_on, others = self._failed_on.get(index), []
-        if failed_on:
-            with suppress(Exception):  # the scheduler is gone, which is noticed elsewhere
-                others = [address for address in self._client.nthreads() if address not in failed_on]
-        return {"workers": others, "allow_other_workers": True} if others else {}
-
-    def _settle(self, index: int, future: Future[None], given: Any) -> None:
+    def _settle(self, future: Future[None], given: Any) -> None:
         with self._lock:
             known = self._given.pop(future, None)
         if known is None:
@@ -121,9 +104,7 @@ class Cluster:
         if given.status in _ENDED:
             future.set_result(None)
         elif given.status == "error":
-            error = given.exception()
-            self._failed_on.setdefault(index, set()).add(getattr(error, _WHERE, ""))
-            future.set_exception(error)
+            future.set_exception(given.exception())
         else:
             future.set_exception(EngineLostError(_gone(self._client)))
         given.release()
@@ -135,11 +116,6 @@ def do_block(task: Task, folder: str, run: str, index: int, box: Box) -> None:
         _at_work.append(folder)
     try:
         _worker(task, folder, run).do(index, box)
-        _failures.clear()
-    except Exception as error:
-        setattr(error, _WHERE, _address())
-        _rest_after(error)
-        raise
     finally:
         with _counting:
             _at_work.remove(folder)
@@ -149,41 +125,10 @@ _workers: dict[str, Worker] = {}
 _making = threading.Lock()
 _at_work: list[str] = []
 _counting = threading.Lock()
-_failures: list[str] = []
-"""Of blocks in a row, on this worker."""
-_let_go = threading.Event()
-
-
-def _address() -> str:
-    """Of this worker; empty outside of one."""
-    from distributed import get_worker
-
-    with suppress(ValueError):
-        return str(get_worker().address)
-    return ""
-
-
-def _rest_after(error: Exception) -> None:
-    """Pause where one block after the other fails; not where the run ends of it anyway."""
-    if isinstance(error, Stopped | UnfitWorkerError):
-        return
-    _failures.append(str(error))
-    if pause(len(_failures)):
-        _let_go.clear()
-        _let_go.wait(pause(len(_failures)))
-
-
-def pause(failures: int) -> float:
-    """Seconds that a worker pauses after so many failures in a row."""
-    if failures <= AT_ONCE:
-        return 0.0
-    return min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(failures - AT_ONCE - 1, 20))
 
 
 def at_work(folder: str) -> int:
-    """On a worker: how many blocks it is doing whose journal lies in a folder. Asked when a run lets go of
-    them: pauses end."""
-    _let_go.set()
+    """On a worker: how many blocks it is doing whose journal lies in a folder."""
     with _counting:
         return sum(Path(place).is_relative_to(folder) for place in _at_work)
 

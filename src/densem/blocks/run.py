@@ -4,8 +4,7 @@
 2. An engine is kept busy: never more blocks are handed out than it has slots for, so a scheduler never
    sees the whole grid. Workers note what they finished in journal files of their own.
 3. A block that fails goes to the end of the queue; after the last attempt it is quarantined and the
-   rest goes on. A full disk, or a worker that would give other bytes, stops the run at once; so do the
-   first blocks, if every one of them fails.
+   rest goes on. A full disk, or a worker that would give other bytes, stops the run at once.
 4. At the end planned and finished blocks are compared; any that is missing is an error.
 """
 
@@ -33,8 +32,6 @@ Progress = Callable[[int, int], None]
 TICK_SECONDS = 0.5
 SETTLE_SECONDS = 90.0
 """How long a network disk may take to show here what a worker has written there."""
-HOPELESS = 10
-"""So many blocks (or as many as the engine has slots) that fail, while none is done, end a run."""
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _NOTHING_KEPT = "nothing was kept: run the same again"
 _log = logging.getLogger(__name__)
@@ -112,7 +109,7 @@ def coordinate(
     """The same over any engine, which is closed at the end; `options.workers` and `name` are the engine's.
 
     Raises:
-        IncompleteError: if blocks are missing at the end, none can be done, or the engine is gone.
+        IncompleteError: if blocks are missing at the end, or the engine is gone.
         ResourceError: if the disk is full.
         UnfitWorkerError: if a worker would give other bytes.
         Exception: what `options.fatal` names.
@@ -161,7 +158,6 @@ class _Work:
     quarantined: dict[int, str] = field(default_factory=dict)
     total: int = 0
     finished: int = 0
-    failed: set[int] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.bulletin = Bulletin(self.journal)
@@ -232,12 +228,6 @@ class _Work:
             raise ResourceError(
                 f"the disk is full (block {index}: {error}); free some space and run again: {kept}"
             )
-        self.failed.add(index)
-        if len(self.failed) >= max(HOPELESS, self.engine.slots) and not self.returned:
-            raise IncompleteError(
-                f"the first {len(self.failed)} blocks all failed, so that the run was ended; the last one, "
-                f"block {index} ({self.grid.box(index)}): {text}; repair the cause and run the same again"
-            ) from error
         if last:
             _log.error("block %d failed (%s) and is put aside", index, text)
             self.quarantined[index] = text

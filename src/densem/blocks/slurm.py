@@ -26,7 +26,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from densem.blocks.cluster import require
 from densem.blocks.early_ends import EarlyEnds
@@ -69,6 +69,17 @@ class SlurmSettings(BaseModel):
         description='a job ends itself after this and is replaced, such as "3h50m"',
     )
     python: str | None = Field(default=None, description="Python on the nodes; the one running densem")
+
+    @field_validator("directives")
+    @classmethod
+    def _ours(cls, directives: list[str]) -> list[str]:
+        """The name of a job is how it is found again, on this cluster."""
+        for line in directives:
+            if re.match(r"\s*(--job-name|--clusters?|-J|-M)", line):
+                raise ValueError(
+                    f"{line!r}: densem names its jobs itself and looks for them on this cluster; leave it out"
+                )
+        return directives
 
     @property
     def lifetime_seconds(self) -> float:
@@ -211,7 +222,7 @@ class Jobs:
         noted = set(path.read_text().split()) if path.is_file() else set()
         if not noted:
             return []
-        found = _call("squeue", "-h", f"--name={self.name}", f"--user={getpass.getuser()}", "-o", "%F")
+        found = _call("squeue", "-h", "-a", f"--name={self.name}", f"--user={getpass.getuser()}", "-o", "%F")
         return [job for job in found.split() if job in noted]
 
     def cancel(self) -> list[str]:
@@ -329,7 +340,14 @@ def try_job(script: str) -> None:
 
 def _call(*command: str, given: str | None = None, hint: str = "") -> str:
     try:
-        done = subprocess.run(command, input=given, capture_output=True, text=True, timeout=GONE_SECONDS)
+        done = subprocess.run(
+            command,
+            input=given,
+            capture_output=True,
+            text=True,
+            timeout=GONE_SECONDS,
+            env=_plain_environment(),
+        )
     except subprocess.TimeoutExpired:
         raise ResourceError(
             f"{command[0]} gave no answer within {GONE_SECONDS:.0f} s; is Slurm up?"
@@ -338,6 +356,11 @@ def _call(*command: str, given: str | None = None, hint: str = "") -> str:
         line = " ".join(done.stderr.split()) or f"exit code {done.returncode}"
         raise ResourceError(f"{command[0]}: {line}{hint}")
     return done.stdout
+
+
+def _plain_environment() -> dict[str, str]:
+    """Without a user's own habits of squeue, which would hide jobs."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("SQUEUE_")}
 
 
 def _complaint(row: Any) -> str:
