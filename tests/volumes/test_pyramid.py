@@ -230,6 +230,23 @@ def test_a_block_is_on_disk_before_it_is_noted(tmp_path, small, monkeypatch):
     assert len(pyramid.build(folder, SIZE, "labels", Looks())) == 5
 
 
+def test_what_workers_left_half_written_is_swept_up_from_every_level(tmp_path, small):
+    folder = begun(tmp_path / "a.zarr")
+    left = []
+
+    class Killed:
+        def do(self, task, grid, journal, on_progress=None):
+            report = LocalCrew(RunOptions()).do(task, grid, journal, on_progress)
+            left.append(folder / task.target / f"c/0/0/0.{'0f' * 16}.partial")
+            left[-1].parent.mkdir(parents=True, exist_ok=True)
+            left[-1].write_bytes(b"torn")
+            return report
+
+    levels = pyramid.build(folder, SIZE, "labels", Killed())
+    assert len(left) == len(levels) - 1 > 1
+    assert not any(path.exists() for path in left)
+
+
 def test_a_disk_that_gives_back_something_else_is_noticed(tmp_path, small, monkeypatch):
     folder = begun(tmp_path / "a.zarr")
     made = itertools.count()

@@ -364,6 +364,9 @@ class _Work:
         if not scratch.journal("paint").plan():
             ome_zarr.create(path, self.classes.shape, "uint32", layout)
         self._pass(crew, PaintTask(painter, part), grid, scratch, "paint")
+        painted = zarr.open_group(part, mode="r")["s0"]
+        assert isinstance(painted, zarr.Array)
+        shards.sweep(painted, grid, frozenset())  # of workers that were killed over a block
         made = pyramid.build(part, self.classes.voxel_size_nm, "labels", crew)
         record = {
             "kind": "objects",

@@ -204,7 +204,9 @@ def _build_level(task: LevelTask, shape: Triple, crew: Crew, workers: int) -> No
         shutil.rmtree(task.folder / task.target, ignore_errors=True)
         journal.keep(set())
         create_array(group, task.target, shape, _array(group, task.source).dtype, layout)
-    if crew.do(task, grid, journal).done:  # then whatever was made of this level is made anew
+    done = crew.do(task, grid, journal).done
+    shards.sweep(_array(group, task.target), grid, frozenset())  # of workers that were killed over a block
+    if done:  # then whatever was made of this level is made anew
         coarser = levels_folder(task.folder) / f"s{int(task.target[1:]) + 1}"
         shutil.rmtree(coarser, ignore_errors=True)
 
