@@ -10,9 +10,16 @@ import pytest
 
 @pytest.fixture(autouse=True)
 def heard():
-    """Each test begins with the levels that Python begins with, whatever a library or a command set before."""
+    """Each test begins with the levels that Python begins with, whatever a library or a command set before.
+
+    A library that configures logging for itself (`dictConfig`) disables the loggers that are there.
+    """
+    logging.disable(logging.NOTSET)
     logging.getLogger().setLevel(logging.WARNING)
     logging.getLogger("densem").setLevel(logging.NOTSET)
+    for name, logger in logging.root.manager.loggerDict.items():
+        if name.partition(".")[0] == "densem" and isinstance(logger, logging.Logger):
+            logger.disabled = False
 
 
 class Web:
