@@ -104,7 +104,7 @@ def test_jobs_without_a_log_are_named_all_the_same(queue, caplog):
 
 def test_after_a_few_rounds_it_waits_longer_until_a_new_worker_comes(queue, monkeypatch):
     now = [0.0]
-    monkeypatch.setattr(early_ends.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(early_ends, "time", SimpleNamespace(monotonic=lambda: now[0]))
     cluster = FakeCluster()
     cluster.came("old")
     ends, rounds = EarlyEnds(cluster, queue, look_seconds=2.0), []
