@@ -17,6 +17,7 @@ def heard():
     logging.disable(logging.NOTSET)
     logging.getLogger().setLevel(logging.WARNING)
     logging.getLogger("densem").setLevel(logging.NOTSET)
+    logging.getLogger("densem").propagate = True
     for name, logger in logging.root.manager.loggerDict.items():
         if name.partition(".")[0] == "densem" and isinstance(logger, logging.Logger):
             logger.disabled = False
