@@ -1,6 +1,7 @@
 """8-bit integers: what they are calibrated on, and a network that has learnt something run in them."""
 
 import importlib.util
+import logging
 from dataclasses import replace
 
 import numpy as np
@@ -137,6 +138,17 @@ def test_blocks_and_workers_change_no_byte_and_another_form_is_refused(model, tm
         predict(replace(model, int8=tmp_path / "other"), volume, tmp_path / "c", INT8)
     finished = predict(model, volume, tmp_path / "c", with_(INT8, runtime="auto"))
     assert finished.classes.provenance["backend"] == "openvino-int8"
+
+
+@needs_nncf
+def test_handlers_of_others_on_its_logger_keep_their_level():
+    logger, handler = logging.getLogger("nncf"), logging.NullHandler()
+    logger.addHandler(handler)
+    try:
+        quantization._nncf()
+        assert (logger.level, handler.level) == (logging.ERROR, logging.NOTSET)
+    finally:
+        logger.removeHandler(handler)
 
 
 def stop(*_):

@@ -154,7 +154,8 @@ def _nncf() -> Any:
                 os.environ["NNCF_CI"] = before
     import nncf
 
-    nncf.set_log_level(logging.ERROR)
+    # not nncf.set_log_level: it also sets every handler on its logger, which may be a handler of somebody else
+    logging.getLogger("nncf").setLevel(logging.ERROR)
     return nncf
 
 
