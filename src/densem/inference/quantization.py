@@ -154,7 +154,7 @@ def _nncf() -> Any:
                 os.environ["NNCF_CI"] = before
     import nncf
 
-    # not nncf.set_log_level: it also sets every handler on its logger, which may be a handler of somebody else
+    # not nncf.set_log_level: it also sets every handler on its logger, which may be somebody else's
     logging.getLogger("nncf").setLevel(logging.ERROR)
     return nncf
 
