@@ -5,7 +5,7 @@ import torch
 from tiny_models import make_model
 
 from densem.errors import ConfigError
-from densem.inference import Runtime
+from densem.inference import Runtime, torch_backend
 from densem.networks import hardware
 
 
@@ -79,5 +79,6 @@ def test_what_decides_the_last_bit_is_described(flags):
         "device": "cpu avx2+avx512f",
         "precision": "fp32",
         "backend": "torch",
+        "slab": torch_backend.SLAB,
         "torch": str(torch.__version__),
     }

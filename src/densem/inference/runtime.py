@@ -19,14 +19,14 @@ from densem.inference import openvino_backend
 from densem.inference.int8_form import Int8Form
 from densem.inference.openvino_backend import OpenVinoNetwork
 from densem.inference.shown import Shown
-from densem.inference.torch_backend import TorchNetwork
+from densem.inference.torch_backend import TorchNetwork, room
 from densem.networks import Geometry
 from densem.networks.hardware import has_bf16, processor
 from densem.networks.streaming import Ends
 
 Backend = Literal["torch", "openvino", "openvino-int8"]
 Precision = Literal["auto", "bf16", "fp32"]
-ENTRIES = ("device", "precision", "backend", "torch", "openvino")
+ENTRIES = ("device", "precision", "backend", "slab", "torch", "openvino")
 """What a runtime may write into a plan."""
 
 
@@ -102,7 +102,9 @@ class Runtime:
         versions = {"torch": str(torch.__version__)}
         if self.backend != "torch":
             versions["openvino"] = openvino_backend.version()
-        return {"device": kind, "precision": self.precision, "backend": self.backend, **versions}
+        slab = room(self.device) if self.backend == "torch" else openvino_backend.ROOM
+        settled = {"precision": self.precision, "backend": self.backend, "slab": slab}
+        return {"device": kind, **settled, **versions}
 
     def prepare(self, network: nn.Module, int8: Int8Form | None = None) -> Ready:
         """A copy of the network for prediction here; the given one is left as it is.

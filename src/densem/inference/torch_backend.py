@@ -19,6 +19,11 @@ SLAB = 240_000
 SLAB_ON_CARD = 4_000_000
 
 
+def room(device: str) -> int:
+    """Voxels of a slab on a device."""
+    return SLAB_ON_CARD if device.startswith("cuda") else SLAB
+
+
 @dataclass(frozen=True)
 class TorchNetwork:
     """A network made ready.
@@ -75,6 +80,5 @@ class TorchNetwork:
     @staticmethod
     def depth(shown: Shown) -> int:
         """Slices of a window that are shown at a time."""
-        room = SLAB_ON_CARD if shown.device.startswith("cuda") else SLAB
         z, y, x = shown.shape
-        return max(1, min(z, room // (y * x)))
+        return max(1, min(z, room(shown.device) // (y * x)))
