@@ -18,7 +18,7 @@ from densem.errors import (
     ResourceError,
 )
 from densem.evaluation import BlockTables, contingency, scores
-from densem.experiments.benchmark import BenchmarkRequest, conclude, do, pending, plan, run_all
+from densem.experiments.benchmark import BenchmarkRequest, conclude, do, pending, plan, run_all, state
 from densem.experiments.results import gather
 from densem.experiments.setting import Setting
 from densem.model import Model
@@ -341,8 +341,10 @@ def test_a_row_keeps_its_plan(study, suite_file):
     assert plan(study, BenchmarkRequest(str(suite_file), name="other")).folder.name == "other"
 
 
-def test_more_replicates_can_be_added_and_ensembles_follow(finished, tmp_path):
+def test_more_replicates_can_be_added_and_ensembles_follow(finished, tmp_path, capsys):
     import shutil
+
+    from densem.cli.app import run
 
     setting, _ = finished
     home = setting.study.folder.parent
@@ -350,6 +352,12 @@ def test_more_replicates_can_be_added_and_ensembles_follow(finished, tmp_path):
     study = Study.open(tmp_path / "home/study")
     more = plan(study, BenchmarkRequest(str(tmp_path / "home/tiny.toml"), replicates=3, rows=("pair",)))
     assert names(pending(more, ("pair",))) == ["mixed/s3", "pair"]
+    words = ["--suite", str(tmp_path / "home/tiny.toml"), "--replicates", "3", "--rows", "pair", "--dry-run"]
+    assert run(["benchmark", str(study.folder), *words]) == 0
+    lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines() if line.strip()}
+    assert "not begun" in lines["mixed/s3"]
+    assert "done, looked at again" in lines["pair"]
+    assert "again" not in lines["mixed/s1"]
 
 
 def copied(finished, tmp_path):
@@ -388,9 +396,11 @@ def test_annotations_corrected_halfway_are_judged_anew_without_training(finished
     setting = plan(study, BenchmarkRequest(str(suite_file)))
     before = setting.record(setting.run("flat/s1"))
     assert names(pending(setting)) == ["mixed/s1", "flat/s1", "mixed/s2", "flat/s2", "pair"]
+    assert {state(setting, r) for r in setting.runs()} == {"done, to be scored anew"}
     monkeypatch.setattr(replicate, "train", _never)
     record = do(setting, setting.run("flat/s1"))
     assert record.done, record.error
+    assert state(setting, setting.run("flat/s1")) == "done"
     assert record.results["eval"].scores == before.results["eval"].scores
     voxels = [r.scores("test", "labelled").voxels for r in (before, record)]
     assert voxels[0] - voxels[1] == 5 * 20 * 40

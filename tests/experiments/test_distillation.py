@@ -5,7 +5,7 @@ import pytest
 from tiny_suite import struck_while_predicting
 
 from densem.errors import ConfigError, IntegrityError, SchemaError
-from densem.experiments.benchmark import BenchmarkRequest, do, pending, plan, run_all
+from densem.experiments.benchmark import BenchmarkRequest, do, pending, plan, run_all, state
 from densem.model import Ensemble, Model
 from densem.schema import LabelSchema
 from densem.study import Study
@@ -187,6 +187,7 @@ def test_a_pupil_of_other_teachers_than_its_ensemble_has_is_trained_anew(with_pu
     other = ensemble.model_copy(update={"members": ensemble.members[::-1]})
     other.write(setting.place(setting.run("pair")))
     assert [r.name for r in pending(setting, ("pupil",))] == ["pupil/s1"]
+    assert state(setting, setting.run("pupil/s1")) == "done, to be distilled anew"
 
 
 def test_fewer_replicates_later_leave_a_pupil_its_teachers(with_pupil):

@@ -161,7 +161,10 @@ def _list(setting: Setting, rows: tuple[str, ...] | None, left: list[Run]) -> No
     for run in setting.runs(rows):
         seconds = expected.of_run(run) if run in left else None
         takes = "" if run not in left else "unknown" if seconds is None else duration(seconds)
-        table.add_row(escape(run.name), escape(run.row.title), escape(state(setting, run)), takes)
+        now = state(setting, run)
+        if now == "done" and run in left:  # what it is made of comes before it
+            now = "done, looked at again"
+        table.add_row(escape(run.name), escape(run.row.title), escape(now), takes)
     Console(highlight=False).print(table)
     total = expected.of(left)
     time = "" if total is None else f", about {duration(total)} one after another"

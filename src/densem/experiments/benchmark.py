@@ -107,11 +107,16 @@ def _is_pending(setting: Setting, run: Run, retry_failed: bool) -> bool:
     record = setting.record(run)
     if record is None or (record.status == "failed" and retry_failed):
         return True
-    if record.done and _was_scored_on_others(setting, run, record):
-        return True
-    if run.row.kind == "distilled":
-        return record.done and _has_other_teachers(setting, run, record)
-    return run.row.kind == "ensemble" and _can_be_chosen_anew(setting, run, record)
+    return _what_is_old(setting, run, record) is not None
+
+
+def _what_is_old(setting: Setting, run: Run, record: RunRecord) -> str | None:
+    """What must be done anew of a run that has ended; None if nothing."""
+    if run.row.kind == "ensemble" and _can_be_chosen_anew(setting, run, record):
+        return "chosen"
+    if run.row.kind == "distilled" and record.done and _has_other_teachers(setting, run, record):
+        return "distilled"
+    return "scored" if record.done and _was_scored_on_others(setting, run, record) else None
 
 
 def _was_scored_on_others(setting: Setting, run: Run, record: RunRecord) -> bool:
@@ -234,7 +239,8 @@ def state(setting: Setting, run: Run) -> str:
     """How far a run is, in a word or two."""
     record = setting.record(run)
     if record is not None:
-        return record.status
+        old = _what_is_old(setting, run, record)
+        return record.status if old is None else f"{record.status}, to be {old} anew"
     place = setting.place(run)
     if (place / "model").is_dir():
         return "trained"
