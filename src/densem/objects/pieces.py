@@ -2,7 +2,8 @@
 
 A component whose box is small enough is cut in one piece. Of a larger one, tiles of fixed size, anchored at
 the origin, are cut with a halo of real voxels around them, and what two neighbouring tiles have both seen
-decides which of their pieces are one: those that share at least half of the smaller one's voxels there.
+decides which of their pieces are one: those that share at least half of the voxels that the larger one has there
+(half of the smaller one would do for a corner of one piece inside of another: chains of these join all there is).
 
     +---------+---------+     core of a tile:   what its pieces are kept of
     |       ::|::       |     ::                seen by both tiles
@@ -342,7 +343,7 @@ def _links(one: Cut, other: Cut) -> np.ndarray:
     codes, common = np.unique(a * len(sizes_b) + b, return_counts=True)
     left, right = codes // len(sizes_b), codes % len(sizes_b)
     keep = (left > 0) & (right > 0)
-    keep &= 2 * common >= np.minimum(sizes_a[left], sizes_b[right])
+    keep &= 2 * common >= np.maximum(sizes_a[left], sizes_b[right])
     return np.stack([left[keep] + one.base, right[keep] + other.base], axis=1)
 
 
