@@ -2,8 +2,8 @@
 
 A component whose box is small enough is cut in one piece. Of a larger one, tiles of fixed size, anchored at
 the origin, are cut with a halo of real voxels around them, and what two neighbouring tiles have both seen
-decides which of their pieces are one: those that share at least half of what the larger one has there. Half of
-the smaller one would do for a corner of one piece inside of another, and chains of these join all there is.
+decides which of their pieces are one: those that share at least half of what the larger one has there. Half
+of the smaller one would do for a corner of one piece inside of another; chains of these join all there is.
 
     +---------+---------+     core of a tile:   what its pieces are kept of
     |       ::|::       |     ::                seen by both tiles
