@@ -43,7 +43,7 @@ Progress = Callable[[int, int], None]
 H_STEPS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
 """Of h, in longest sides of a voxel."""
 BIASES = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
-SHARES = (0.0, 0.125, 0.25, 0.5, 1.0, 2.0)
+SHARES = (0.0, 0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
 """Of the volume that 19 of 20 true objects of the class are larger than: smallest volumes that are tried."""
 
 
