@@ -142,7 +142,7 @@ def test_settings_are_chosen_on_the_eval_volume_and_used_from_then_on(predicted,
     tuned = tune_objects(predicted.folder, "p")
     chosen = tuned.settings["ball"]
     assert tuned.scores["ball"] > 0.9
-    assert tuned.tried["ball"] == 4 * 6
+    assert tuned.tried["ball"] == 4 * 9
     record = tomllib.loads(tuned.file.read_text())["ball"]
     assert (record["volume"], record["metric"], record["settings"]) == ("eval", "pq", chosen)
     assert record["score"] == tuned.scores["ball"]
