@@ -21,7 +21,7 @@ import tifffile
 
 from densem.blocks import EngineChoice
 from densem.objects import Objects, ObjectsOptions, Rules, find_objects
-from densem.objects.pieces import Tiling
+from densem.objects.cutting import Tiling
 from densem.schema import LabelSchema
 from densem.volumes import Layout, Volume, ome_zarr
 

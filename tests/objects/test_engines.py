@@ -17,8 +17,8 @@ from densem.blocks import EngineChoice, Journal
 from densem.blocks.slurm import Jobs
 from densem.errors import ResourceError
 from densem.objects import ObjectsOptions, Rules, find_objects
+from densem.objects.cutting import Tiling
 from densem.objects.finding import WORK
-from densem.objects.pieces import Tiling
 from densem.schema import LabelSchema
 from densem.volumes import ome_zarr, open_volume
 

@@ -16,7 +16,7 @@ from densem.object_table import read_table
 from densem.objects import ObjectsOptions, Rules, find_objects
 from densem.objects import finding as module
 from densem.objects.block_components import scratch_layout
-from densem.objects.pieces import Tiling
+from densem.objects.cutting import Tiling
 from densem.objects.scratch import Scratch
 from densem.schema import LabelSchema
 from densem.volumes import Volume

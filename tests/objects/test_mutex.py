@@ -10,8 +10,8 @@ from scipy.ndimage import distance_transform_edt, gaussian_filter
 from densem.blocks import Box, EngineChoice
 from densem.errors import ConfigError, ShapeError
 from densem.objects import ObjectsOptions, Rules, find_objects
+from densem.objects.cutting import Tiling
 from densem.objects.mutex import split_by_affinities
-from densem.objects.pieces import Tiling
 from densem.schema import LabelSchema
 from densem.volumes import Volume
 from densem.volumes.affinities import Affinities

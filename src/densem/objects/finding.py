@@ -29,24 +29,22 @@ from densem.blocks import Box, Crew, EngineChoice, Grid, Journal, RunOptions, Tr
 from densem.errors import ConfigError, ExistsError, InputError, SchemaError, ShapeError
 from densem.object_table import Table, write_csv, write_parquet
 from densem.objects.block_components import LabelTask, scratch_layout
-from densem.objects.measure import MeasureTask, gather
-from densem.objects.nesting import Level, levels
-from densem.objects.pieces import (
+from densem.objects.cutting import (
     MUTEX_TILING,
     TILES,
     Cutter,
     Method,
-    Painter,
-    StitchTask,
     TileTask,
     Tiling,
     WholeTask,
-    number_pieces,
     sort_components,
 )
+from densem.objects.measure import MeasureTask, gather
+from densem.objects.nesting import Level, levels
 from densem.objects.rules import Rules
 from densem.objects.scratch import Scratch
 from densem.objects.seams import Components, Provisional, SeamTask, join_blocks, number_blocks
+from densem.objects.stitching import Painter, StitchTask, number_pieces
 from densem.objects.table import Measured, cell_table, object_table
 from densem.replacement import nothing_if_refused, put_back, take_place
 from densem.schema import UNLABELLED, LabelSchema

@@ -6,7 +6,9 @@ from scipy.ndimage import distance_transform_edt
 
 from densem.blocks import Box
 from densem.objects import ObjectsOptions, Rules, find_objects
-from densem.objects.pieces import Cut, Tiling, _links
+from densem.objects.cutting import Tiling
+from densem.objects.pieces import Cut
+from densem.objects.stitching import _links
 from densem.schema import LabelSchema
 from densem.volumes import Volume
 
