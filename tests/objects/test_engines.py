@@ -1,6 +1,7 @@
 """Objects found by other processes, after kills and on a full disk: the same files, byte by byte."""
 
 import errno
+import gc
 import hashlib
 import os
 import shutil
@@ -176,6 +177,7 @@ def small_disk(tmp_path):
         subprocess.run(grow, check=True)
 
     yield place, enlarge
+    gc.collect()  # tracebacks of the runs that failed may hold files that are mapped
     subprocess.run(["umount", str(place)], check=True)
 
 
