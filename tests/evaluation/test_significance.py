@@ -226,6 +226,18 @@ def test_the_interval_holds_the_true_difference() -> None:
     assert held >= 0.95 - 2.5 * sqrt(0.05 * 0.95 / 150)
 
 
+def test_networks_that_are_the_same_do_not_differ() -> None:
+    """Means of three and of six equal scores are not always the same number."""
+    world, rng = World(training=0.0, block=1.0, design=0.0, rest=0.0), np.random.default_rng(11)
+    pairs = [world.rows(rng, (3, 6), 0.0) for _ in range(30)]
+    rounded = [
+        np.mean([r.score() for r in second]) - np.mean([r.score() for r in first]) for first, second in pairs
+    ]
+    assert any(rounded)  # so that this can fail
+    found = [compare(first, second, rounds=400) for first, second in pairs]
+    assert [(c.difference, c.p) for c in found] == [(0.0, 1.0)] * 30
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("sizes", [(2, 2), (3, 3), (3, 6), (6, 6), (10, 10)])
 @pytest.mark.parametrize(

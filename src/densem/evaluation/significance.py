@@ -50,6 +50,9 @@ ROUNDS = 10_000
 PERMUTED_FROM = 6
 """Replicates a side from which on they are permuted: fewer can hardly reach a small p."""
 
+ROUNDING = 1e-12
+"""Scores lie between 0 and 1: less is the same number, summed in another order."""
+
 LEVEL = 0.95
 """Share of experiments whose interval shall hold the true difference."""
 
@@ -160,7 +163,7 @@ def compare(
     first, second = (np.array([r.score(score) for r in row]) for row in (reference, other))
     spread_known = min(len(first), len(second)) > 1
     draws = _draw([*reference, *other], len(first), score, rounds, seed)
-    difference = float(second.mean() - first.mean())
+    difference = _unrounded(second.mean() - first.mean())
     spread = _Spread.of(first, second, draws)
     permuted = min(len(first), len(second)) >= PERMUTED_FROM
     return Comparison(
@@ -215,6 +218,11 @@ def _draw(networks: Sequence[Replicate], first: int, score: ScoreName, rounds: i
     return _Draws(rows[1].mean(axis=1) - rows[0].mean(axis=1), both, blocks)
 
 
+def _unrounded(value: float) -> float:
+    """0 for what is nothing but rounding: networks that are the same voxel by voxel do not differ."""
+    return 0.0 if abs(value) < ROUNDING else float(value)
+
+
 @dataclass(frozen=True)
 class _Spread:
     """A standard error and its degrees of freedom."""
@@ -231,7 +239,7 @@ class _Spread:
             parts.append((float(draws.blocks_only.var(ddof=1)), freedom))
         if not parts or len(draws.both) < 2:
             return None
-        error = float(draws.both.std(ddof=1))
+        error = _unrounded(draws.both.std(ddof=1))
         below = sum(variance**2 / degrees for variance, degrees in parts)
         degrees = sum(variance for variance, _ in parts) ** 2 / below if below > 0 else float(freedom or 1)
         return cls(error, degrees)
