@@ -103,7 +103,10 @@ th.number:last-child, td.number:last-child { padding-right: 2px; }
   display: flex; flex-wrap: wrap; gap: 4px 22px; margin: 0 0 14px; padding: 0; list-style: none;
   font-size: 14px;
 }
-.panels { display: grid; grid-template-columns: repeat(var(--columns), minmax(0, 1fr)); gap: 10px; align-items: end; }
+.panels {
+  display: grid; grid-template-columns: repeat(var(--columns), minmax(0, 1fr)); gap: 10px;
+  align-items: end;
+}
 .panel { display: block; margin: 0; cursor: zoom-in; }
 .panel span { display: block; margin-bottom: 3px; color: var(--muted); font-size: 13px; }
 .panel img { display: block; width: 100%; height: auto; background: var(--soft); }
