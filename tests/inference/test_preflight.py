@@ -239,13 +239,13 @@ def test_a_long_end_is_said(model, volume, tmp_path, faked, workers, told):
     assert not any("coarser levels" in n for n in notes)
 
 
-def test_the_end_of_a_resampled_one_is_the_work_of_one_process(model, tmp_path, faked):
+def test_the_end_of_a_resampled_one_is_named(model, tmp_path, faked):
     volume = make_volume((7, 40, 60), voxel_size_nm=(40.0, 10.0, 16.0))
     faked(pyramid_seconds={"classes": 3600 / volume.box.size})
     found = preflight(model, volume, tmp_path / "p", with_(TILED, resample=True, workers=2))
     assert found.notes[-1].endswith(
-        " are bringing the labels back to the volume's own voxel size and the coarser levels: one process does "
-        "most of it, more workers hardly shorten it"
+        " are bringing the labels back to the volume's own voxel size and the coarser levels at the end, counted "
+        "as if one worker made them: all 2 do, so that it takes less"
     )
 
 

@@ -4,9 +4,9 @@ import pytest
 from tiny_models import EXACT, VOXEL_SIZE, make_model, make_volume
 
 from densem.blocks import Box
-from densem.errors import ConfigError, ExistsError, ResourceError
-from densem.inference import predict, prediction, resample
-from densem.inference.resample import Resampled, at_size, nearest
+from densem.errors import ConfigError, ResourceError
+from densem.inference import predict, resample
+from densem.inference.resample import Resampled, at_size
 from densem.volumes import Volume, open_volume
 
 RESAMPLED = EXACT.model_copy(update={"resample": True, "core": (4, 16, 24)})
@@ -58,14 +58,6 @@ def test_axes_within_the_tolerance_are_left_alone():
     assert seen.id == "volume-0 at 42 10 8 nm"
 
 
-def test_labels_come_back_from_the_voxel_in_which_the_centre_lies():
-    labels = np.array([[[1, 2, 3]]], np.uint8)
-    box = Box((0, 0, 0), (1, 1, 6))
-    assert nearest(labels, (1, 1, 2), box).ravel().tolist() == [1, 1, 2, 2, 3, 3]
-    assert nearest(labels, (1, 1, 0.5), Box((0, 0, 0), (1, 1, 2))).ravel().tolist() == [2, 3]
-    assert nearest(labels, (1, 1, 1.5), Box((0, 0, 2), (1, 1, 4))).ravel().tolist() == [2, 3]
-
-
 def doubled(volume):
     """The same volume with each voxel cut into 1 x 2 x 2."""
     z, y, x = volume.voxel_size_nm
@@ -115,26 +107,6 @@ def test_blocks_do_not_show(tmp_path):
         for i, block in enumerate([None, (8, 64, 96)])
     ]
     np.testing.assert_array_equal(*found)
-
-
-def test_stopped_on_the_way_back_it_goes_on(tmp_path, monkeypatch):
-    model = make_model("planar")
-    volume = make_volume((5, 20, 30), voxel_size_nm=(40.0, 20.0, 8.0))
-
-    def interrupted(*args):
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(prediction, "bring_back", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            predict(model, volume, tmp_path / "p", RESAMPLED)
-    assert not (tmp_path / "p" / "classes.zarr").exists()
-    result = predict(model, volume, tmp_path / "p", RESAMPLED)
-    assert result.report is None
-    other = predict(model, volume, tmp_path / "q", RESAMPLED)
-    np.testing.assert_array_equal(result.classes.read(), other.classes.read())
-    with pytest.raises(ExistsError, match="a prediction lies there already"):
-        predict(model, volume, tmp_path / "p", RESAMPLED)
 
 
 def test_a_box_of_voxels_that_are_replaced_is_refused(tmp_path):

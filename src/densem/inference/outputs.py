@@ -13,16 +13,17 @@ import json
 import math
 import os
 import shutil
+from collections import Counter
 from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import psutil
 import zarr
 
-from densem.blocks import Box, Crew, Grid, LocalCrew, Triple
+from densem.blocks import Box, Crew, Grid, Journal, LocalCrew, Triple
 from densem.errors import IntegrityError, ResourceError
 from densem.inference.quantities import size_text
 from densem.model import AffinityHead
@@ -282,6 +283,15 @@ class ShardDigests:
     def __init__(self, outputs: Outputs, blocks: Grid) -> None:
         self._blocks, self._shards = blocks, Grid(outputs.shape, outputs.layout.shard)
         self._found = {n: np.zeros((len(self._shards), DIGEST_BYTES), np.uint8) for n in outputs.names}
+
+    @classmethod
+    def of(cls, outputs: Outputs, blocks: Grid, journal: Journal) -> tuple[Self, dict[str, int]]:
+        """Those that a journal knows, and of how many voxels each class is, by id as text."""
+        counts, digests = Counter[str](), cls(outputs, blocks)
+        for record in journal.scan():
+            counts.update(record["counts"])
+            digests.add(record["block"], record["digests"])
+        return digests, dict(sorted(counts.items(), key=lambda c: int(c[0])))
 
     def add(self, block: int, digests: Digests) -> None:
         """Take in those of a block."""

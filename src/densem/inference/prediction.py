@@ -8,11 +8,11 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import threading
 import time
 import warnings
-from collections import Counter
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,15 +38,18 @@ from densem.inference.job import (
 from densem.inference.labeller import TOLERANCE, check_sizes, same_size
 from densem.inference.machine import Cores
 from densem.inference.options import PredictOptions
-from densem.inference.outputs import NAMES, Outputs, ShardDigests
+from densem.inference.outputs import NAMES, ShardDigests
 from densem.inference.prepared import Prepared, torch_threads
-from densem.inference.resample import STAGE, at_size, bring_back
+from densem.inference.resample import STAGE, at_size
 from densem.inference.runtime import ENTRIES
+from densem.inference.way_back import WayBack
 from densem.model import Ensemble, Model
 from densem.volumes import Volume, ome_zarr, open_volume
 
 if TYPE_CHECKING:
     from distributed import Client
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -170,24 +173,27 @@ def _predict_resampled(
             stacklevel=3,
         )
     options = options.model_copy(update={"affinities": False})
-    stage = folder / STAGE
     seen = at_size(volume, ensemble.voxel_size_nm, TOLERANCE)
-    inner = _Prediction.prepare(ensemble, seen, stage, options.model_copy(update={"overwrite": False}))
-    outputs = Outputs(folder, options.outputs, volume.shape, inner.outputs.layout, ensemble.schema)
-    if options.overwrite:  # only now that nothing is left to refuse
-        outputs.check_disk()
-        remove(folder)
-    if is_finished(stage):
-        inner.adopt()
-        inner.journal.begin(inner.plan())
-        found = Prediction(stage, open_volume(inner.outputs.path("classes")))
-    else:
-        outputs.check_disk()
-        found = inner.run(on_progress, provenance)
-    with inner.journal.lock():
-        bring_back(inner.outputs, outputs, volume, found.classes.attributes)
-    shutil.rmtree(stage)
-    return replace(found, folder=folder, classes=open_volume(outputs.path("classes")))
+    staged = options.model_copy(update={"overwrite": False})
+    inner = _Prediction.prepare(ensemble, seen, folder / STAGE, staged)
+    back = WayBack(inner.outputs, seen.voxel_size_nm, folder, volume, [m.id for m in ensemble.members])
+    if not options.overwrite:
+        back.compare()
+    back.own.check_disk()
+    with back.journal.lock():
+        clear_left_jobs(back.journal)
+        if options.overwrite:  # only now that nothing is left to refuse
+            remove(folder)
+            back.journal.forget()
+        try:
+            if inner.journal.plan() is None:  # what was brought back was of one that is gone
+                back.journal.forget()
+            found = inner.run_or_take(on_progress, provenance)
+            inner.bring(back, found)
+        finally:
+            back.journal.tidy()
+    shutil.rmtree(inner.outputs.folder)
+    return replace(found, folder=folder, classes=open_volume(back.own.path("classes")))
 
 
 @dataclass
@@ -210,6 +216,21 @@ class _Prediction(Prepared):
         seconds, overhead = time.monotonic() - start, self.labeller.tiling.overhead
         said = self.verdict.line() if self.verdict else ""
         return Prediction(self.outputs.folder, classes, found, report, seconds, overhead, said)
+
+    def run_or_take(self, on_progress: Progress | None, provenance: dict[str, Any]) -> Prediction:
+        """Run it, or take one of the same plan that is finished as it is."""
+        if not is_finished(self.outputs.folder):
+            return self.run(on_progress, provenance)
+        self.adopt()
+        self.journal.begin(self.plan())
+        return Prediction(self.outputs.folder, open_volume(self.outputs.path("classes")))
+
+    def bring(self, back: WayBack, found: Prediction) -> None:
+        """Bring a finished one onto the volume's own grid, by the engine that made it."""
+        choice = replace(engine_choice(self.options), cards=False, workers=self.workers)
+        _log.info("Bringing the labels back to the volume's own voxel size")
+        with self.journal.lock(), choice.crew(back.journal, self._run_options()) as crew:
+            back.go(crew, found.classes.attributes)
 
     def _do_blocks(self, on_progress: Progress | None, provenance: dict[str, Any]) -> Report:
         clear_left_jobs(self.journal)
@@ -324,10 +345,7 @@ class _Prediction(Prepared):
     def finish(self, provenance: dict[str, Any], crew: Crew | None = None) -> None:
         """Metadata, pyramids, names."""
         volume = self.labeller.volume
-        counts, digests = Counter[str](), ShardDigests(self.outputs, self.blocks)
-        for record in self.journal.scan():
-            counts.update(record["counts"])
-            digests.add(record["block"], record["digests"])
+        digests, counts = ShardDigests.of(self.outputs, self.blocks, self.journal)
         facts = {
             "provenance": {
                 "densem": __version__,
@@ -337,7 +355,7 @@ class _Prediction(Prepared):
                 **{k: v for k, v in self.plan().items() if k != "block"},
                 **provenance,
             },
-            "label_counts": dict(sorted(counts.items(), key=lambda c: int(c[0]))),
+            "label_counts": counts,
         }
         place = (volume.voxel_size_nm, volume.offset_nm)
         self.outputs.finish(digests, place, facts, crew, Cores.look().usable)

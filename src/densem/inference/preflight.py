@@ -350,7 +350,7 @@ def _probe(prepared: Prepared, place: Place, limits: JobLimits | None) -> Probe:
 
 
 def _bring_back_seconds(plan: _Plan, measured: Measurement) -> float:
-    """Writing all outputs again on the volume's own grid, in one process."""
+    """Writing all outputs again on the volume's own grid, by one worker."""
     if not plan.resampled:
         return 0.0
     costs = sum(measured.write_seconds.values()) + sum(measured.pyramid_seconds.values())
@@ -381,18 +381,11 @@ def _end_notes(found: Preflight) -> list[str]:
     end, wall = found.times.end, found.times.wall(found.workers)
     if end <= 0.1 * wall:
         return []
-    share = f"{time_text(end)} of the {time_text(wall)} are"
-    if found.resampled:
-        return [
-            f"{share} bringing the labels back to the volume's own voxel size and the coarser levels: one "
-            "process does most of it, more workers hardly shorten it"
-        ]
+    what = "bringing the labels back to the volume's own voxel size and " if found.resampled else ""
+    share = f"{time_text(end)} of the {time_text(wall)} are {what}the coarser levels at the end"
     if found.workers == 1:
-        return [f"{share} the coarser levels at the end; with more workers they take less, as blocks do"]
-    return [
-        f"{share} the coarser levels at the end, counted as if one worker made them: all "
-        f"{found.workers} do, so that it takes less"
-    ]
+        return [f"{share}; with more workers they take less, as blocks do"]
+    return [f"{share}, counted as if one worker made them: all {found.workers} do, so that it takes less"]
 
 
 def _place_notes(place: Place) -> list[str]:

@@ -1,11 +1,10 @@
-"""Resampling: a volume seen at a model's voxel size, and labels brought back to its own grid.
+"""Resampling: a volume seen at a model's voxel size.
 
     own grid    |--0--|--1--|--2--|--3--|--4--|     centres at (i + 1/2) * size, same corner
     model grid  |----0----|----1----|----2----|
 
 Larger voxels are area averages, smaller ones linear between centres; both are weighted sums over a few
-voxels, added in a fixed order, so a voxel has the same value whatever box it is read in. Labels come
-back from the voxel of the model's grid in which the centre lies.
+voxels, added in a fixed order, so a voxel has the same value whatever box it is read in.
 """
 
 from __future__ import annotations
@@ -16,9 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from densem.blocks import Box, Grid, Triple, triple
-from densem.inference.outputs import Outputs, ShardDigests, count_labels
-from densem.volumes import Volume, open_volume
+from densem.blocks import Box, Triple, triple
+from densem.volumes import Volume
 from densem.volumes.volume import Nanometres
 
 STAGE = "at-model-size"
@@ -78,49 +76,6 @@ def at_size(volume: Volume, voxel_size_nm: Nanometres, tolerance: float) -> Volu
     array = Resampled(volume, (ratio[0], ratio[1], ratio[2]))
     identity = f"{volume.id} at {z:g} {y:g} {x:g} nm"
     return Volume(array, (z, y, x), volume.offset_nm, volume.path, {"id": identity})
-
-
-def bring_back(seen: Outputs, own: Outputs, volume: Volume, attributes: dict[str, Any]) -> None:
-    """Write all outputs on the volume's own grid from those on the model's grid.
-
-    Args:
-        seen: finished, on the model's grid.
-        own: to be written; what was begun of it is removed first.
-        volume: whose grid it is.
-        attributes: densem's record of the prediction.
-    """
-    own.check_disk()
-    own.create()
-    blocks = Grid(volume.shape, own.layout.shard)
-    seen_size = open_volume(seen.path("classes")).voxel_size_nm
-    z, y, x = (s / v for s, v in zip(seen_size, volume.voxel_size_nm, strict=True))
-    sources = {name: seen.array(name) for name in own.names}
-    digests = ShardDigests(own, blocks)
-    for i, box in enumerate(blocks):
-        digests.add(i, own.write(box, {n: nearest(a, (z, y, x), box) for n, a in sources.items()}))
-    found = own.array("classes")
-    counts = count_labels(np.asarray(found[box.slices]) for box in blocks)
-    known = {**attributes.get("provenance", {}), "input": volume.id, "predicted_at_nm": list(seen_size)}
-    record = {"provenance": known, "label_counts": counts}
-    own.finish(digests, (volume.voxel_size_nm, volume.offset_nm), record)
-
-
-def nearest(labels: Any, ratio: Ratio, box: Box) -> np.ndarray:
-    """A box (..., Z, Y, X) of the own grid from an array on the model's grid, same dtype.
-
-    Args:
-        labels: array (Z, Y, X) or (C, Z, Y, X) on the model's grid.
-        ratio: size of its voxels over that of the own grid's.
-        box: on the own grid.
-    """
-    places = [
-        np.clip(np.floor((np.arange(a, b) + 0.5) / r + 1e-6).astype(int), 0, n - 1)
-        for a, b, r, n in zip(box.start, box.stop, ratio, labels.shape[-3:], strict=True)
-    ]
-    spans = tuple(slice(int(p.min()), int(p.max()) + 1) for p in places)
-    block = np.asarray(labels[(..., *spans)])
-    z, y, x = (p - s.start for p, s in zip(places, spans, strict=True))
-    return block[..., z[:, None, None], y[:, None], x]
 
 
 def _taps(span: range, ratio: float, n: int) -> tuple[np.ndarray, np.ndarray]:

@@ -143,8 +143,10 @@ def lines(status: Status) -> list[str]:
 
 
 def _journal(folder: Path) -> Journal | None:
-    places = (folder / INNER / "journal", folder / "journal")
-    return next((Journal(p) for p in places if any((p / n).is_file() for n in (PLAN, RUN))), None)
+    """Of a prediction; with `--resample` that at the model's voxel size, until labels are brought back."""
+    own, inner = Journal(folder / "journal"), Journal(folder / INNER / "journal")
+    signs = ((own, PLAN), (inner, PLAN), (inner, RUN), (own, RUN))
+    return next((journal for journal, name in signs if (journal.folder / name).is_file()), None)
 
 
 def _duration(seconds: float) -> str:
