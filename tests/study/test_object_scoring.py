@@ -261,3 +261,13 @@ def test_the_components_of_a_real_slice_merge_touching_cells():
     cell = found.classes["cell"]
     assert (cell.truth, cell.predicted, cell.matched) == (16, 13, 13)
     assert found.partitions.vi_merge > 10 * found.partitions.vi_split
+
+
+def test_of_volumes_with_equal_labels_the_one_the_objects_are_of_is_taken(study, tmp_path):
+    bring(study, "w", image=tmp_path / "image.tif", labels=tmp_path / "classes.tif",
+          instances=tmp_path / "found.tif", voxel_size_nm=SIZE)  # fmt: skip
+    assert study.labels("v").id == study.labels("w").id
+    assert run(["objects", str(study.folder), "--labels", "w"]) == 0
+    record = evaluated(study, name="w-labels", level=0).scores
+    assert record["volume"] == "w"
+    assert record["truth_id"] == Study.open(study.folder).objects("w").id

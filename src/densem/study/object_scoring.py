@@ -151,7 +151,11 @@ def _origin(study: Study, request: ObjectRequest, found: Volume | None) -> tuple
         volume = request.volume or study.manifest.predictions[request.prediction].volume
         return volume, given
     source = None if found is None else found.provenance.get("input")
-    for volume, classes in _sources(study) if source else ():
+    entry = study.manifest.objects.get(request.name or "")
+    rows = list(_sources(study)) if source else []
+    if entry is not None:  # what is equal may be of other volumes too
+        rows.sort(key=lambda row: row[0] != entry.volume)
+    for volume, classes in rows:
         if classes.id == source:
             return request.volume or volume, classes
     if request.volume is None:

@@ -72,6 +72,7 @@ def test_ome_tiff_keeps_32_bits_place_and_unit(objects, tmp_path):
     path = tmp_path / "a.ome.tif"
     export_volume(objects, "fiji", path)
     with tifffile.TiffFile(path) as file:
+        assert file.pages[0].tags["ResolutionUnit"].value == tifffile.RESUNIT.NONE
         pixels = next(e for e in ElementTree.fromstring(file.ome_metadata).iter() if e.tag.endswith("Pixels"))
         assert [pixels.get(f"PhysicalSize{a}") for a in "ZYX"] == ["40.0", "8.0", "10.0"]
         assert {pixels.get(f"PhysicalSize{a}Unit") for a in "ZYX"} == {"nm"}

@@ -65,6 +65,7 @@ def _write(source: Source, area: Staging, dtype: np.dtype, progress: Progress | 
             colormap=colormap,
             compression=None if imagej else "zlib",
             resolution=(1 / width, 1 / height),
+            resolutionunit="NONE",  # pixels a nm; the unit stands in the description
             metadata=metadata,
         )
 
