@@ -6,6 +6,7 @@ from skimage.measure import euler_number
 
 from densem.errors import InputError, ShapeError
 from densem.meshes import Mesh
+from densem.meshes.mesh import edges
 from densem.meshes.surface import surface
 
 SIZE = (40.0, 10.0, 7.0)
@@ -59,6 +60,23 @@ def test_what_touches_the_border_is_closed_in_its_plane():
     assert mesh.vertices[:, 0].max() == np.float32(41 * 7)
     cap = mesh.vertices[mesh.vertices[:, 2] == 0]
     assert np.ptp(cap[:, 1]) == pytest.approx(300, abs=12)  # the volume's width, 30 x 10
+
+
+def section(mesh, z):
+    """Where the surface goes through a plane: x and y, (N, 2)."""
+    a, b = (mesh.vertices[edges(mesh.faces)[:, i]].astype(np.float64) for i in (0, 1))
+    through = (a[:, 2] < z) != (b[:, 2] < z)
+    a, b = a[through], b[through]
+    return (a + (b - a) * ((z - a[:, 2]) / (b[:, 2] - a[:, 2]))[:, None])[:, :2]
+
+
+@pytest.mark.parametrize("z", [20.0, 60.0, 420.0, 460.0])
+def test_what_the_border_cuts_keeps_its_outline_in_the_outermost_slices(z):
+    mesh = surface(ball(300.0, (12, 80, 114), (230.0, 391.0, 402.0)), 1, SIZE)
+    radius = np.linalg.norm(section(mesh, z) - np.array([402.0, 391.0]), axis=1)
+    true = np.sqrt(300**2 - (z - 230) ** 2)
+    assert radius.mean() == pytest.approx(true, rel=0.01)
+    assert np.ptp(radius) < 10
 
 
 def test_one_voxel():

@@ -11,8 +11,12 @@
    voxels.
 
 Some of the steps' height would stay if a wave of that length did along one coordinate: all three have the
-same wavelength. What lies
-in the border of the volume stays in it, and nothing gets beyond.
+same wavelength. What lies in the border of the volume stays in it, and nothing gets beyond.
+
+Where the border cuts an object its outline in the middle of the outermost slice is smoothed as a curve of its
+own, and the rest of the surface towards it as if it went on beyond turned by half a circle: steps have that
+symmetry. From there the surface goes straight to the border, half a slice away: of what lies between nothing
+is known.
 """
 
 from __future__ import annotations
@@ -76,7 +80,7 @@ def smoothed(
     if smoothing.wavelength_nm > 0:
         middle = points.mean(axis=0)
         scale = min(smoothing.wavelength_nm, THIN * 2 * volume_nm3 / area)
-        laplacian = _laplacian(points, faces, border, inner)
+        laplacian = _laplacian(points, faces, inner, _outermost(points, border, size, limits))
         moved = _filtered(points - middle, laplacian, scale) + middle
         direction = directions(moved, faces)[0]
         shrunk = ((moved - points) * direction).sum(axis=1, keepdims=True)
@@ -96,21 +100,30 @@ def _inside_border(faces: np.ndarray, border: np.ndarray) -> np.ndarray:
     return inside
 
 
-def _laplacian(points: np.ndarray, faces: np.ndarray, border: np.ndarray, inner: np.ndarray) -> csr_array:
+def _outermost(points: np.ndarray, border: np.ndarray, size: np.ndarray, limits: Limits) -> np.ndarray:
+    """Along which axes vertices lie in the middle of an outermost slice, one bit each: (N,)."""
+    low, high = limits
+    near = np.abs(points - low - size / 2) < size / 4
+    near |= np.abs(high - points - size / 2) < size / 4
+    return np.where(border.any(axis=1), 0, near @ np.array([1, 2, 4]))
+
+
+def _laplacian(points: np.ndarray, faces: np.ndarray, inner: np.ndarray, outermost: np.ndarray) -> csr_array:
     """Minus the Laplacian, nm^-2 (N, N), weights one over squared lengths; its rows are zero for `inner`.
 
-    On a grid of any sides it is the sum of second differences: four over the number of neighbours.
+    On a grid of any sides it is the sum of second differences: four over the number of neighbours; two in the
+    outlines of the outermost slices, where it is that of the curve.
     """
     count = len(points)
     one = faces[:, [0, 1, 2]].reshape(-1).astype(np.int64)
     other = (
         faces[:, [1, 2, 0]].reshape(-1).astype(np.int64)
     )  # of a closed surface each pair in both directions
-    used = ~inner[one] & ~inner[other]
+    used = ~inner[one] & ~inner[other] & (outermost[one] & ~outermost[other] == 0)
     one, other = one[used], other[used]
     weight = 1 / np.square(points[one] - points[other]).sum(axis=1)
     number = np.maximum(np.bincount(one, minlength=count), 1)
-    weight = weight * (4 / number)[one]
+    weight = weight * (np.where(outermost > 0, 2, 4) / number)[one]
     total = np.bincount(one, weight, minlength=count)
     rows, columns = np.concatenate([one, np.arange(count)]), np.concatenate([other, np.arange(count)])
     return csr_array((np.concatenate([-weight, total]), (rows, columns)), shape=(count, count))
