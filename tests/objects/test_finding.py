@@ -144,6 +144,49 @@ def test_only_what_is_cut_in_plane_touches_the_border_of_a_single_slice(schema, 
     assert table["surface_nm2"][2] == table["contact_cell_nm2"][2]
 
 
+NM = (40.0, 10.0, 8.0)
+
+
+def placed(shape, centre, radius=100.0):
+    """A ball of alpha granule, its centre in nm."""
+    axes = ((np.arange(n) + 0.5) * s - c for n, s, c in zip(shape, NM, centre, strict=True))
+    z, y, x = np.meshgrid(*axes, indexing="ij")
+    return Volume(np.where(z**2 + y**2 + x**2 < radius**2, 3, 0).astype(np.uint8), NM)
+
+
+@pytest.mark.parametrize("block", [(99, 99, 99), (3, 13, 11)])
+@pytest.mark.parametrize("low", [True, False])
+def test_a_whole_object_beside_the_border_has_all_of_its_surface(schema, tmp_path, block, low):
+    """Some lines through it go four or five voxels at a time, beyond the border."""
+    far = found(placed((15, 60, 70), (303.0, 301.0, 289.0)), schema, tmp_path / "a", COMPONENTS).table
+    shape, centre = (13, 40, 45), (143.0, 111.0, 113.0)
+    if not low:
+        centre = tuple(n * s - c for n, s, c in zip(shape, NM, (177.0, 109.0, 111.0), strict=True))
+    near = found(placed(shape, centre), schema, tmp_path / "b", COMPONENTS, block).table
+    assert (near["voxels"], near["touches_border"]) == (far["voxels"], [False, False])
+    for column in ("surface_nm2", "sphericity", "contact_background_nm2"):
+        assert near[column] == far[column]
+
+
+def tube(length, axis):
+    """Of alpha granule, straight through a volume that is `length` voxels long."""
+    axes = [np.arange(-np.ceil(120 / s) - 3, np.ceil(120 / s) + 4) * s for s in NM]
+    axes[axis] = np.zeros(length)
+    z, y, x = np.meshgrid(*axes, indexing="ij")
+    return Volume(np.where(z**2 + y**2 + x**2 < 120**2, 3, 0).astype(np.uint8), NM)
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_a_tube_that_the_border_cuts_at_both_ends_has_all_of_its_wall(schema, tmp_path, axis):
+    short, middle, long = (
+        found(tube(n, axis), schema, tmp_path / str(n), COMPONENTS).table for n in (8, 16, 24)
+    )
+    assert short["touches_border"] == [True, True]
+    wall = long["surface_nm2"][0] - middle["surface_nm2"][0]  # of 8 voxels, far from both ends
+    assert short["surface_nm2"] == pytest.approx([wall, wall], rel=0.01)
+    assert wall == pytest.approx(2 * np.pi * 120 * 8 * NM[axis], rel=0.09)
+
+
 def test_contact_is_shared_out_by_what_lies_beyond(schema, tmp_path):
     """A granule half in a cell and half outside of it: as much surface to either."""
     z, y, x = np.indices((9, 30, 33))

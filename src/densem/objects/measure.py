@@ -55,7 +55,10 @@ class MeasureTask:
         channel = channels(self.level.schema)[classes]
         width = len(self.level.schema) + 1
         counted = _counts(inner, channel[core], len(found), width)
-        facing = _facing(number, channel, box.relative_to(read), ways, (len(found), width))
+        size = len(found), width
+        facing = _facing(number, channel, box.relative_to(read), ways, size)
+        whole = volume.box.relative_to(read)
+        facing += _facing_at_border(number, channel, box.relative_to(read), whole, ways, size)
         sums = {
             "id": found.astype(np.int64),
             "classes": counted,
@@ -127,7 +130,7 @@ def _facing(
 ) -> np.ndarray:
     """Area that each object turns to each channel, int64 (count, width) in `UNIT_NM2`.
 
-    A pair of voxels p and p + step belongs to the block that holds p; one that leaves the volume is none.
+    A pair of voxels p and p + step belongs to the block that holds p, if both lie in the volume.
     """
     count, width = size
     out = np.zeros(count * width, np.int64)
@@ -141,10 +144,61 @@ def _facing(
         p = np.flatnonzero(differs)
         q = p + (way.step[0] * shape[1] + way.step[1]) * shape[2] + way.step[2]
         differs[near] = False
-        for mine, beyond in ((p, q), (q, p)):
-            codes = (flat[mine].astype(np.int64) - 1) * width + other[beyond]
-            out += np.bincount(codes[codes >= 0], minlength=count * width) * way.area
+        out += _crossings(flat, other, p, q, size) * way.area
     return out.reshape(count, width)
+
+
+def _crossings(
+    number: np.ndarray, channel: np.ndarray, p: np.ndarray, q: np.ndarray, size: tuple[int, int]
+) -> np.ndarray:
+    """How often each object is left to each channel between voxels p and q, (count * width,)."""
+    count, width = size
+    found = np.zeros(count * width, np.int64)
+    for mine, beyond in ((p, q), (q, p)):
+        codes = (number[mine].astype(np.int64) - 1) * width + channel[beyond]
+        found += np.bincount(codes[codes >= 0], minlength=count * width)
+    return found
+
+
+def _facing_at_border(
+    number: np.ndarray,
+    channel: np.ndarray,
+    core: Box,
+    whole: Box,
+    ways: tuple[Direction, ...],
+    size: tuple[int, int],
+) -> np.ndarray:
+    """What `_facing` leaves out: of lines that leave the volume, the part inside, from p to the last voxel.
+
+    So an object near the border has all of its surface, and one that the border cuts all but the cut.
+    """
+    count, width = size
+    out = np.zeros(count * width, np.int64)
+    flat, other = number.reshape(-1), channel.reshape(-1)
+    far = core.grow(reach(ways))
+    for way in ways if far.clip(whole) != far else ():
+        for sign in (1, -1):
+            p, q = _leaving(core, whole, np.array(way.step) * sign)
+            p, q = (np.ravel_multi_index(tuple(i.T), number.shape) for i in (p, q))
+            differs = flat[p] != flat[q]
+            out += _crossings(flat, other, p[differs], q[differs], size) * way.area
+    return out.reshape(count, width)
+
+
+def _leaving(core: Box, whole: Box, step: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Voxels p of the core for which p + step lies beyond the volume, and the last voxel inside, (N, 3).
+
+    Where the line passes between two voxels one end of it takes the one and the other end the other.
+    """
+    axes = [np.arange(a, b) for a, b in zip(core.start, core.stop, strict=True)]
+    ends = zip(axes, step, whole.start, whole.stop, strict=True)
+    out = [(axis + d < low) | (axis + d >= high) for axis, d, low, high in ends]
+    p = np.argwhere(out[0][:, None, None] | out[1][:, None] | out[2]) + core.start
+    low, high = np.array(whole.start), np.array(whole.stop) - 1
+    room = np.where(step > 0, high - p, p - low) + 0.5
+    part = (room / np.maximum(np.abs(step), 1e-9)).min(axis=1, keepdims=True)
+    q = p + np.floor(part * step + 0.5).astype(np.int64)
+    return p, np.clip(q, low, high)
 
 
 def _owned(core: Box, shape: Triple, step: Triple) -> tuple[slice, slice, slice]:

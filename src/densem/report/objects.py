@@ -134,10 +134,13 @@ def _size_section(facts: ObjectsFacts) -> Section:
     volume, area = np.array(facts.table["volume_nm3"], float), np.array(facts.table["surface_nm2"], float)
     (per_volume, volume_unit), (per_area, area_unit) = unit_of(volume, 3), unit_of(area, 2)
     sphericity = np.array([np.nan if v is None else v for v in facts.table["sphericity"]], float)
+    roundest = max(
+        1.0, float(np.nanmax(sphericity, initial=0.0))
+    )  # small bodies are measured rounder than a ball
     charts = [
         (Measure("volumes", f"volume of an object, {volume_unit}"), volume * per_volume, "Volume"),
         (Measure("surfaces", f"surface of an object, {area_unit}"), area * per_area, "Surface"),
-        (Measure("sphericity", "sphericity", "linear", end=1.0), np.minimum(sphericity, 1.0), "Sphericity"),
+        (Measure("sphericity", "sphericity", "linear", end=roundest), sphericity, "Sphericity"),
     ]
     figures: list[Block] = []
     for measure, values, word in charts:
