@@ -134,7 +134,13 @@ def test_of_several_levels_one_is_named(study, tmp_path):
         evaluated(study, name="mine")
     with pytest.raises(NotFoundError, match=r"'mine': no level 2; there are 0: cell; 1: mitochondrion"):
         evaluated(study, name="mine", level=2)
-    assert evaluated(study, name="mine", level=1).file.name == "scores-1.json"
+    assert evaluated(study, name="mine", level=0).file.name == "scores-0.json"
+    with pytest.raises(
+        InputError,
+        match=r"level 1 holds mitochondrion, but the true objects of volume 'v' are cell, so nothing",
+    ):
+        evaluated(study, name="mine", level=1)
+    assert not (study.folder / "objects/mine/scores-1.json").exists()
 
 
 def test_the_truth_can_be_a_file_and_ids_ignored(study, tmp_path, arrays):
@@ -190,6 +196,23 @@ def test_the_table_fits_a_narrow_terminal(capsys, monkeypatch):
     assert "matched" in said
     assert "mean AP" in said
     assert "…" not in said
+
+
+def test_objects_on_background_are_counted_and_said(study, tmp_path, arrays, capsys):
+    """They are of no class: in the last line alone."""
+    truth = arrays["cells"].copy()
+    truth[1:4, 4:8, 7:9] = 5  # between the cells
+    tifffile.imwrite(tmp_path / "more.tif", truth)
+    command = ["evaluate-objects", str(study.folder), "--input", str(tmp_path / "found.tif"), "--volume", "v"]
+    assert run([*command, "--truth", str(tmp_path / "more.tif")]) == 0
+    said = capsys.readouterr().out
+    assert "unlabelled voxels, and so in the last line alone: 1 true and 0 found objects" in said
+    record = json.loads((study.folder / "reports/objects-v-found.json").read_text())
+    assert (record["all"]["truth"], record["classes"]["cell"]["truth"]) == (3, 2)
+    assert record["classless"] == {"true": 1, "predicted": 0}
+    assert ObjectScores.from_dict(record).true_classless == 1
+    assert run(command) == 0
+    assert "of no class" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

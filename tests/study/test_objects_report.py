@@ -1,7 +1,9 @@
 """`densem report-objects`: the page of a study's objects, and what is refused."""
 
+import html
 import json
 import re
+import shlex
 import shutil
 
 import numpy as np
@@ -104,18 +106,25 @@ def test_objects_cut_by_affinities_are_described_for_a_methods_section(study):
 
 
 def test_what_is_suggested_next_works_as_typed(study):
-    def suggested():
-        assert run(["report-objects", str(study.folder)]) == 0
-        text = (study.folder / "reports/vol-labels.objects.html").read_text()
-        return re.search(r"evaluate-objects \S+ --objects vol-labels([^<]*)<", text)[1]
+    folder = study.folder.with_name("of mine")
+    study.folder.rename(folder)
 
-    assert suggested() == " --level 1"
-    shutil.rmtree(study.folder / "objects/vol-labels/objects-1.zarr")
-    table = study.folder / "objects/vol-labels/objects.csv"
+    def suggested():
+        assert run(["report-objects", str(folder)]) == 0
+        text = html.unescape((folder / "reports/vol-labels.objects.html").read_text())
+        return [
+            shlex.split(line)[1:]
+            for line in re.findall(r"densem evaluate-objects [^<]* --objects [^<]*", text)
+        ]
+
+    expected = ["evaluate-objects", str(folder), "--objects", "vol-labels"]
+    assert suggested() == [[*expected, "--level", "0"], [*expected, "--level", "1"]]
+    shutil.rmtree(folder / "objects/vol-labels/objects-1.zarr")
+    table = folder / "objects/vol-labels/objects.csv"
     rows = table.read_text().splitlines()
     level = rows[0].split(",").index("level")
     table.write_text("\n".join(r for r in rows if r.split(",")[level] in ("level", "0")) + "\n")
-    assert suggested() == ""
+    assert suggested() == [expected]
 
 
 def test_labels_that_were_replaced_are_said(study, capsys):

@@ -101,6 +101,12 @@ def print_object_scores(scores: dict[str, Any]) -> None:
         if left_out[key]:
             told = ", ".join(f"{count} {name}" for name, count in left_out[key].items())
             console.print(f"not scored, because the schema does not count them as things: {told} ({whose})")
+    classless = scores["classless"]
+    if any(classless.values()):
+        console.print(
+            "of no class, because they lie mostly on background or unlabelled voxels, and so in the last "
+            f"line alone: {classless['true']} true and {classless['predicted']} found objects"
+        )
 
 
 def _boundary_table(boundaries: dict[str, Any]) -> Any:

@@ -30,6 +30,8 @@ class ObjectScores:
         true_left_out, predicted_left_out: objects that were not counted.
         ignored_voxels: voxels that were not counted.
         true_stuff, predicted_stuff: objects by class that were left away because the class is not countable.
+        true_classless, predicted_classless: objects that count among all, but in no class: most of their
+            voxels are background, or have no class.
     """
 
     inner: bool
@@ -41,6 +43,8 @@ class ObjectScores:
     ignored_voxels: int
     true_stuff: dict[str, int] = field(default_factory=dict)
     predicted_stuff: dict[str, int] = field(default_factory=dict)
+    true_classless: int = 0
+    predicted_classless: int = 0
 
     @property
     def mean_pq(self) -> float | None:
@@ -63,6 +67,7 @@ class ObjectScores:
                 "true_stuff": self.true_stuff,
                 "predicted_stuff": self.predicted_stuff,
             },
+            "classless": {"true": self.true_classless, "predicted": self.predicted_classless},
         }
 
     @classmethod
@@ -84,6 +89,8 @@ class ObjectScores:
                 ignored_voxels=left_out["voxels"],
                 true_stuff=dict(left_out["true_stuff"]),
                 predicted_stuff=dict(left_out["predicted_stuff"]),
+                true_classless=data["classless"]["true"],
+                predicted_classless=data["classless"]["predicted"],
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise FormatError(
@@ -141,6 +148,8 @@ def object_scores(
         ignored_voxels=ignored,
         true_stuff=things.true_stuff,
         predicted_stuff=things.predicted_stuff,
+        true_classless=found.true_classless,
+        predicted_classless=found.predicted_classless,
     )
 
 

@@ -31,7 +31,7 @@ from typing import Any
 import numpy as np
 
 from densem.errors import InputError
-from densem.evaluation.object_classes import object_classes
+from densem.evaluation.object_classes import NO_CLASS, object_classes
 from densem.evaluation.overlaps import Overlaps, totals
 from densem.schema import LabelSchema
 
@@ -82,12 +82,16 @@ class Panoptic:
         classes: by name of the class, those with objects in the truth or the prediction.
         true_left_out: true objects that were not counted, with `inner`.
         predicted_left_out: predicted objects that were not counted.
+        true_classless, predicted_classless: objects that were counted, but in no class: most of their voxels
+            are background, or have no class.
     """
 
     every: ObjectQuality
     classes: dict[str, ObjectQuality]
     true_left_out: int
     predicted_left_out: int
+    true_classless: int = 0
+    predicted_classless: int = 0
 
 
 def panoptic(overlaps: Overlaps, schema: LabelSchema | None = None, inner: bool = False) -> Panoptic:
@@ -107,12 +111,16 @@ def panoptic(overlaps: Overlaps, schema: LabelSchema | None = None, inner: bool 
     """
     objects = _Objects.of(overlaps, inner)
     every = _quality(objects.matches, objects.true_counts, objects.predicted_counts)
-    by_class = {}
-    if schema is not None and overlaps.classed[0]:
-        by_class = dict(_by_class(objects, overlaps, schema))
-    return Panoptic(
-        every, by_class, int((~objects.true_counts).sum()), int((~objects.predicted_counts).sum())
+    left_out = int((~objects.true_counts).sum()), int((~objects.predicted_counts).sum())
+    if schema is None or not overlaps.classed[0]:
+        return Panoptic(every, {}, *left_out)
+    true, predicted = _classes(objects, overlaps, schema)
+    by_class = dict(_by_class(objects, true, predicted, schema))
+    classless = (
+        int((objects.true_counts & (true == NO_CLASS)).sum()),
+        int((objects.predicted_counts & (predicted == NO_CLASS)).sum()),
     )
+    return Panoptic(every, by_class, *left_out, *classless)
 
 
 def left_out_ids(overlaps: Overlaps, inner: bool) -> np.ndarray:
@@ -195,10 +203,8 @@ def _excused(
 # ---- scoring ---------------------------------------------------------------------------------
 
 
-def _by_class(
-    objects: _Objects, overlaps: Overlaps, schema: LabelSchema
-) -> Iterator[tuple[str, ObjectQuality]]:
-    """The quality of each class that has objects."""
+def _classes(objects: _Objects, overlaps: Overlaps, schema: LabelSchema) -> tuple[np.ndarray, np.ndarray]:
+    """Channels of true and predicted objects."""
     votes = overlaps.true_ids, overlaps.true_classes, overlaps.voxels, schema
     true = object_classes(objects.true_ids, *votes)
     if overlaps.classed[1]:
@@ -209,6 +215,13 @@ def _by_class(
         votes = overlaps.predicted_ids, overlaps.true_classes, overlaps.voxels, schema
         predicted = object_classes(objects.predicted_ids, *votes)
         predicted[objects.matches.predicted] = true[objects.matches.true]
+    return true, predicted
+
+
+def _by_class(
+    objects: _Objects, true: np.ndarray, predicted: np.ndarray, schema: LabelSchema
+) -> Iterator[tuple[str, ObjectQuality]]:
+    """The quality of each class that has objects."""
     matches = objects.matches
     for channel, name in enumerate(schema.names):
         of_class = (true[matches.true] == channel) & (predicted[matches.predicted] == channel)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from densem.errors import ConfigError, InputError, NotFoundError, nearest
-from densem.evaluation import ObjectVolumes, object_scores
+from densem.evaluation import ObjectScores, ObjectVolumes, object_scores
 from densem.study.manifest import check_name
 from densem.study.prediction import open_prediction
 from densem.study.study import Study
@@ -86,6 +86,7 @@ def evaluate_objects(
     volumes = ObjectVolumes(truth, found, labels, classes, request.ignored_id)
     known = None if labels is None and classes is None else study.schema
     scores = object_scores(volumes, known, request.inner, workers=workers, progress=progress)
+    _check_kind(request, found, volume, scores)
     record = {
         "objects": request.name or str(request.input), "level": found.attributes.get("level"),
         "volume": volume, "truth_id": truth.id, "objects_id": found.id, "ignored_id": request.ignored_id,
@@ -140,6 +141,18 @@ def _levels(study: Study, name: str) -> list[Volume]:
         hint = nearest(name, known) if known else " It has none yet."
         raise NotFoundError(f"study {study.name}: no objects {name!r}.{hint}")
     return [open_volume(path) for path in study.finished_objects(name)]
+
+
+def _check_kind(request: ObjectRequest, found: Volume, volume: str, scores: ObjectScores) -> None:
+    """Refuse to compare, say, granules with cells alone: nothing could match."""
+    true = [name for name, row in scores.classes.items() if row.truth]
+    own = found.attributes.get("classes", ())
+    if request.name is not None and own and true and not set(own) & set(true):
+        raise InputError(
+            f"objects {request.name!r}: level {found.attributes.get('level', 0)} holds {', '.join(own)}, but "
+            f"the true objects of volume {volume!r} are {', '.join(true)}, so nothing could match; choose "
+            "another --level, or give true objects of that kind with --truth FILE"
+        )
 
 
 def _origin(study: Study, request: ObjectRequest, found: Volume | None) -> tuple[str, Volume | None]:

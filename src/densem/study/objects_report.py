@@ -6,7 +6,8 @@ That of some cells is a page beside it, `reports/<name>-cell-<id>.objects.html`.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+import shlex
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -94,7 +95,7 @@ def report_objects(
         methods=_methods(volumes[0], table),
         versions={"densem": __version__, "objects": " + ".join(v.id for v in volumes)},
         warnings=(warning,) if warning else (),
-        commands=_next(study, name, len(levels)),
+        commands=_next(study, name, volumes),
     )
     page = f"{with_ids(name, 'cell', options.cells)}.objects.html"
     file = write_page(objects_report(facts), study.folder / "reports" / page)
@@ -189,10 +190,15 @@ def _rule(rule: Mapping[str, Any]) -> str:
     return ", ".join(words)
 
 
-def _next(study: Study, name: str, levels: int) -> tuple[tuple[str, str], ...]:
-    these = f"{study.folder} --objects {name}"
-    level = " --level 1" if levels > 1 else ""
-    return (
-        ("Show one cell alone, in more detail", f"densem report-objects {these} --cell ID"),
-        ("Compare with annotated objects", f"densem evaluate-objects {these}{level}"),
-    )
+def _next(study: Study, name: str, volumes: Sequence[Volume]) -> tuple[tuple[str, str], ...]:
+    these = f"{shlex.quote(str(study.folder))} --objects {shlex.quote(name)}"
+    compare = f"densem evaluate-objects {these}"
+    commands = [("Show one cell alone, in more detail", f"densem report-objects {these} --cell ID")]
+    if len(volumes) == 1:
+        return (*commands, ("Compare with annotated objects", compare))
+    for volume in volumes:
+        kinds = ", ".join(volume.attributes.get("classes", ()))
+        commands.append(
+            (f"Compare with annotated objects ({kinds})", f"{compare} --level {volume.attributes['level']}")
+        )
+    return tuple(commands)
