@@ -107,6 +107,25 @@ def read_rows(path: Path, columns: Sequence[str] | None = None) -> Iterator[list
         ) from None
 
 
+def level_paths(folder: Path) -> list[Path]:
+    """The volumes of finished objects, `objects-0.zarr` and on, outermost first.
+
+    Raises:
+        NotFoundError: there is none, or not that of a level the table has objects of.
+        FormatError: as `read_rows`.
+    """
+    paths = sorted(folder.glob("objects-*.zarr"), key=lambda p: (len(p.name), p.name))
+    levels = {0, *(level for (level,) in read_rows(folder / "objects.csv", ("level",)))}
+    for level in range(max(levels) + 1):
+        path = folder / f"objects-{level}.zarr"
+        if path not in paths:
+            raise NotFoundError(
+                f"{path}: this volume is gone, though objects.csv has objects of that level; put it back, or "
+                f"{_REMEDY}"
+            )
+    return paths
+
+
 def _header(path: Path) -> list[str]:
     try:
         with path.open(newline="", encoding="utf-8") as handle:

@@ -60,7 +60,7 @@ def test_a_folder_that_is_neither_is_refused(tmp_path, capsys):
     assert densem(["status", str(tmp_path)]) == 2
     assert capsys.readouterr().err.strip() == (
         f"densem: error: {tmp_path}: expected a study, a prediction that was begun (with journal/plan.json), "
-        "or objects, found none of them"
+        "objects, or meshes, found none of them"
     )
 
 

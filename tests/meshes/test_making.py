@@ -228,3 +228,43 @@ def test_facets_of_blocks_are_those_of_the_volume():
         (int(i), *r) for p, i in enumerate(every.ids) for r in every.of(p).tolist()
     )
     assert lattice.cubes(Box((0, 0, 0), labels.shape)) == Box((-1, -1, -1), (8, 10, 9))
+
+
+def test_a_level_that_is_gone_is_told(objects, schema):
+    import shutil
+
+    shutil.rmtree(objects / "objects-1.zarr")
+    with pytest.raises(NotFoundError, match=r"objects-1\.zarr: this volume is gone, though objects\.csv has"):
+        make_meshes(objects, schema)
+    assert not (objects / "meshes").exists()
+
+
+def test_status_of_unfinished_and_finished_meshes(objects, schema, monkeypatch):
+    from densem.study.progress import statuses
+
+    (objects.parent / "study.toml").write_text("")
+    home = objects.parent / "objects" / "first"
+    home.parent.mkdir()
+    objects.rename(home)
+    wanted = MeshOptions(classes=("alpha_granule",), block=(4, 20, 20))
+
+    def stopped(name, stop):
+        with monkeypatch.context() as patched:
+            patched.setattr(*stop)
+            with pytest.raises(KeyboardInterrupt):
+                make_meshes(home, schema, wanted)
+        (status,) = statuses(objects.parent)
+        assert status.folder == f"{home / 'meshes'}: {name}"
+        assert statuses(home / "meshes") == [status]
+        return status
+
+    def interrupts(*_):
+        raise KeyboardInterrupt
+
+    facets = stopped("pass 1, level 1, facets", (making.FacetTask, "__call__", interrupts))
+    assert (facets.state, facets.done, facets.planned) == ("stopped", 0, 12)
+    each = stopped("pass 2, meshes, a block is an object", (making, "write_mesh", interrupts))
+    assert each.planned == len(make_meshes(home, schema, wanted).rows) > 0
+    assert statuses(objects.parent) == []
+    (done,) = statuses(home / "meshes")
+    assert (done.state, done.done, done.planned) == ("finished", each.planned, each.planned)

@@ -58,6 +58,19 @@ def test_wrong_settings(schema, pair, text):
         Rules.of(schema, SIZE, read_rules(None, [pair]))
 
 
+def test_a_setting_of_another_method_is_refused(schema):
+    pairs = ["mitochondrion.method=components", "mitochondrion.h_nm=30"]
+    with pytest.raises(
+        ConfigError,
+        match=r'\[mitochondrion\] h_nm: expected it with method = "watershed", found "components"',
+    ):
+        Rules.of(schema, SIZE, read_rules(None, pairs))
+    with pytest.raises(
+        ConfigError, match=r'mutex_bias: expected it with method = "mutex", found "watershed"'
+    ):
+        Rules.of(schema, SIZE, read_rules(None, ["mitochondrion.mutex_bias=0.6"]))
+
+
 def test_wrong_files(schema, tmp_path):
     with pytest.raises(NotFoundError, match="no such file"):
         read_rules(tmp_path / "none.toml", [])

@@ -309,3 +309,21 @@ def test_interrupted_by_a_signal_nothing_is_left(study, tmp_path):
         return
     assert process.returncode == 130, said
     assert not list(out.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["--volume", "vol", "--annotator", "bo"],
+            "--annotator bo: expected it with --labels, found --volume",
+        ),
+        (["--labels", "vol", "--part", "entropy"], "--part entropy: expected it with --prediction, found"),
+        (["--labels", "vol", "--level", "1"], "--level 1: expected it with --objects or --meshes, found"),
+    ],
+)
+def test_an_option_of_something_else_is_refused(study, tmp_path, capsys, arguments, message):
+    command = ["export", str(study.folder), "--to", "nifti", "--out", str(tmp_path / "a.nii")]
+    assert run([*command, *arguments]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "a.nii").exists()

@@ -78,7 +78,7 @@ def with_objects(study, tmp_path, levels=(0,)):
         own.update(level=level, classes=[("cell", "mitochondrion")[level]])
         own["provenance"]["input"] = classes.id
         (path / "zarr.json").write_text(json.dumps(record))
-    (study.folder / "objects/mine/objects.csv").write_text("id,class\n")
+    (study.folder / "objects/mine/objects.csv").write_text("id,class,level\n")
 
 
 def test_objects_that_are_not_finished_are_refused(study, tmp_path):
@@ -294,3 +294,10 @@ def test_of_volumes_with_equal_labels_the_one_the_objects_are_of_is_taken(study,
     record = evaluated(study, name="w-labels", level=0).scores
     assert record["volume"] == "w"
     assert record["truth_id"] == Study.open(study.folder).objects("w").id
+
+
+def test_true_objects_in_colour_are_refused(study, tmp_path, arrays):
+    rgb = np.stack([arrays["cells"].astype(np.uint8)] * 3, axis=-1)
+    tifffile.imwrite(tmp_path / "rgb.tif", rgb, photometric="rgb")
+    with pytest.raises(ShapeError, match=r"expected object ids, found 3 colour values .* --instances FILE"):
+        evaluated(study, input=tmp_path / "found.tif", volume="v", truth=tmp_path / "rgb.tif")

@@ -173,7 +173,7 @@ def test_unfinished_and_damaged_objects_are_refused(study, capsys):
     (home / "objects.csv").write_text(table)
     for path in home.glob("objects-*.zarr"):
         shutil.rmtree(path)
-    assert "its volumes objects-0.zarr, ... are gone" in refused(study, capsys)
+    assert "objects-0.zarr: this volume is gone, though objects.csv has" in refused(study, capsys)
     shutil.rmtree(home)
 
 

@@ -329,3 +329,18 @@ def test_links_out_of_the_study_are_refused(study, tmp_path):
         InputError,
         r"classes.zarr: leads out of the study, to .*; densem view serves only what lies in it",
     )
+
+
+def test_an_object_of_several_sets_is_ambiguous(study):
+    """Ids of other objects mean something else."""
+    shutil.copytree(study.folder / "objects/first", study.folder / "objects/again")
+    with locked(study.path) as manifest:
+        manifest.objects["again"] = manifest.objects["first"]
+    with pytest.raises(
+        InputError,
+        match=r"--object 2, but volume 'vol' has objects first, again, .* say which with --objects",
+    ):
+        shown(study, object=2)
+    _, _, layers = shown(study, objects="first", object=2)
+    assert "first: cell" in layers
+    assert not any(name.startswith("again") for name in layers)

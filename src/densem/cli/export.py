@@ -34,14 +34,18 @@ def export(
         str | None, typer.Option(metavar="VOLUME", help="The annotated objects of this volume.")
     ] = None,
     prediction: Annotated[str | None, typer.Option(help="This prediction.")] = None,
-    part: Annotated[str, typer.Option(help="With --prediction: classes, confidence or entropy.")] = "classes",
+    part: Annotated[
+        str | None,
+        typer.Option(help="With --prediction: classes, confidence or entropy.", show_default="classes"),
+    ] = None,
     objects: Annotated[
         str | None, typer.Option(metavar="NAME", help="The objects that densem objects found.")
     ] = None,
     meshes: Annotated[str | None, typer.Option(metavar="NAME", help="The surfaces of these objects.")] = None,
     level: Annotated[
-        int, typer.Option(min=0, help="Of the objects: 0 is cells, 1 is what lies in them, ...")
-    ] = 0,
+        int | None,
+        typer.Option(min=0, help="Of the objects: 0 is cells, 1 is what lies in them, ...", show_default="0"),
+    ] = None,
     box: Annotated[
         str | None,
         typer.Option(

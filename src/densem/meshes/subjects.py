@@ -12,7 +12,7 @@ import numpy as np
 
 from densem.blocks import Box, Triple, triple
 from densem.errors import InputError, NotFoundError
-from densem.object_table import read_rows
+from densem.object_table import level_paths, read_rows
 from densem.schema import LabelSchema
 from densem.volumes import Volume, open_volume
 from densem.volumes.ome_zarr import AXES
@@ -71,8 +71,7 @@ class Found:
     @cached_property
     def volumes(self) -> tuple[Volume, ...]:
         """Ids of each level, uint32 (Z, Y, X)."""
-        count = len(list(self.folder.glob("objects-*.zarr")))
-        return tuple(open_volume(self.folder / f"objects-{level}.zarr") for level in range(count))
+        return tuple(open_volume(path) for path in level_paths(self.folder))
 
     def subjects(self, classes: Sequence[str] = (), ids: Sequence[int] = ()) -> list[Subject]:
         """Those of some classes or ids, in order of id; all without either; with both, what is in either.

@@ -19,6 +19,9 @@ from densem.errors import ConfigError, NotFoundError, SchemaError, nearest
 from densem.schema import LabelSchema
 from densem.volumes.volume import Nanometres
 
+OF_METHOD = {"h_nm": "watershed", "mutex_bias": "mutex"}
+"""Settings that mean something with one method alone."""
+
 
 class ClassRule(BaseModel):
     """How the objects of one class are found."""
@@ -101,7 +104,18 @@ class Rules:
             rules[name] = _rule({**base, **_entries(table.get(name, {}), name, where)}, name, where)
             if rules[name].method == "mutex" and name not in told:
                 raise _no_affinities(name, told, where)
+            _check_used(_entries(table.get(name, {}), name, where), rules[name].method, name, where)
         return cls(rules)
+
+
+def _check_used(entries: dict[str, Any], method: str, name: str, where: str) -> None:
+    """Refuse a setting that the method does not have."""
+    for key, owner in OF_METHOD.items():
+        if key in entries and method != owner:
+            raise ConfigError(
+                f'{where}: [{name}] {key}: expected it with method = "{owner}", found "{method}"; '
+                "leave it away, or choose that method"
+            )
 
 
 def _no_affinities(name: str, told: tuple[str, ...], where: str) -> ConfigError:

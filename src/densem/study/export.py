@@ -30,10 +30,10 @@ class ExportRequest:
     annotator: str | None = None
     instances: str | None = None
     prediction: str | None = None
-    part: str = "classes"
+    part: str | None = None
     objects: str | None = None
     meshes: str | None = None
-    level: int = 0
+    level: int | None = None
     box: str | None = None
     scale: int = 0
     unit: str | None = None
@@ -69,8 +69,8 @@ def _source(study: Study, request: ExportRequest) -> Source:
     if request.instances is not None:
         return _instances(study, request.instances)
     if request.prediction is not None:
-        return _prediction(study, request.prediction, request.part)
-    return _objects(study, str(request.objects), request.level)
+        return _prediction(study, request.prediction, request.part or "classes")
+    return _objects(study, str(request.objects), request.level or 0)
 
 
 def _check_one(request: ExportRequest) -> None:
@@ -82,6 +82,13 @@ def _check_one(request: ExportRequest) -> None:
     if len(given) != 1:
         found = " and ".join(given) if given else "none"
         raise InputError(f"densem export: expected one of {', '.join(named)}, found {found}")
+    belong = {
+        "--annotator": (request.annotator, ("--labels",)), "--part": (request.part, ("--prediction",)),
+        "--level": (request.level, ("--objects", "--meshes")),
+    }  # fmt: skip
+    for flag, (value, homes) in belong.items():
+        if value is not None and given[0] not in homes:
+            raise InputError(f"{flag} {value}: expected it with {' or '.join(homes)}, found {given[0]}")
 
 
 def _export_meshes(study: Study, request: ExportRequest, progress: Progress | None) -> list[str]:
@@ -93,8 +100,9 @@ def _export_meshes(study: Study, request: ExportRequest, progress: Progress | No
     if request.box is not None or request.scale:
         raise InputError("--meshes: expected no --box and no --scale, as meshes are of whole objects")
     name = str(request.meshes)
-    room = room_of(_objects(study, name, request.level).volume)
-    meshes = stored_meshes(study, name, request.level, progress)
+    level = request.level or 0
+    room = room_of(_objects(study, name, level).volume)
+    meshes = stored_meshes(study, name, level, progress)
     options = ExportOptions(request.unit, request.palette)
     return export_meshes(meshes, room, request.to, request.out, options, request.overwrite)
 

@@ -56,12 +56,21 @@ def stored_meshes(
 
 
 def _index(study: Study, name: str, folder: Path) -> list[dict[str, Any]]:
-    path = folder / INDEX
-    if not path.exists():
+    if not (folder / INDEX).exists():
         raise NotFoundError(
             f"objects {name!r} have no meshes yet; make them with  "
             f"densem mesh {study.folder} --objects {name}"
         )
+    return mesh_rows(folder)
+
+
+def mesh_rows(folder: Path) -> list[dict[str, Any]]:
+    """What the index of finished meshes says of each of them.
+
+    Raises:
+        FormatError: if it cannot be read.
+    """
+    path = folder / INDEX
     try:
         rows: list[dict[str, Any]] = json.loads(path.read_text())["meshes"]
         for row in rows:

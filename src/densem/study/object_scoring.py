@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from densem.errors import ConfigError, InputError, NotFoundError, nearest
+from densem.errors import ConfigError, InputError, NotFoundError, ShapeError, nearest
 from densem.evaluation import ObjectScores, ObjectVolumes, object_scores
 from densem.study.manifest import check_name
 from densem.study.prediction import open_prediction
@@ -203,8 +203,18 @@ def _truth(study: Study, volume: str, request: ObjectRequest) -> Volume:
 
 
 def open_objects(path: Path, like: Volume) -> Volume:
-    """A file of object ids; without a voxel size of its own it has that of the volume it is compared with."""
+    """A file of object ids; without a voxel size of its own it has that of the volume it is compared with.
+
+    Raises:
+        ShapeError: if it is in colour.
+    """
     stack = open_stack(path)
+    if stack.samples > 1:
+        raise ShapeError(
+            f"{path}: expected object ids, found {stack.samples} colour values per voxel; bring true "
+            "objects in with  densem import STUDY VOLUME --instances FILE, which numbers the colours, or "
+            "convert them to ids"
+        )
     return replace(stack, voxel_size_nm=stack.voxel_size_nm or like.voxel_size_nm).volume()
 
 

@@ -1,11 +1,12 @@
-"""Progress of predictions, evaluations, imports and objects: of one folder, or of all that is unfinished in a
-study.
+"""Progress of predictions, evaluations, imports, objects and meshes: of one folder, or of all that is
+unfinished in a study.
 """
 
 from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from densem.blocks.bulletin import RUN
 from densem.blocks.journal import PLAN
 from densem.blocks.status import Status
 from densem.errors import NotFoundError
+from densem.meshes.making import is_finished
+from densem.study.export_meshes import mesh_rows
 from densem.volumes import open_volume
 
 INNER = "at-model-size"
@@ -23,13 +26,16 @@ LEVELS = ("*/volumes/.*.levels/s*", "*/annotations/*/.*.levels/s*")
 """Journals of an import: of each level of the volumes that it writes."""
 PASSES = "work/level-*/passes/*/journal"
 """Journals of objects: of each pass of each level of nesting."""
+MESH_PASSES = ("work/level-*/pass/journal", "work/objects/journal")
+"""Journals of meshes: of the facets of each level, and of the meshes."""
 
 
 def statuses(folder: Path) -> list[Status]:
     """How what is made in a folder is getting on.
 
     Args:
-        folder: a prediction, evaluation, import or objects, or a study: then all in it that are unfinished.
+        folder: a prediction, evaluation, import, objects or meshes, or a study: then all in it that are
+            unfinished.
 
     Raises:
         NotFoundError: if it is neither.
@@ -42,17 +48,19 @@ def statuses(folder: Path) -> list[Status]:
         imports = [status for home in sorted(folder.glob(IMPORTS)) for status in _import_levels(home)]
         homes = sorted([*folder.glob("objects/*"), *folder.glob("objects/.*.new")])
         found.extend(s for home in homes for s in _objects_pass(home))
+        homes = sorted([*folder.glob("objects/*/meshes"), *folder.glob("objects/*/.meshes.new")])
+        found.extend(s for home in homes for s in _mesh_pass(home))
         return [s for s in [*found, *imports] if s.state != "finished"]
     journal = _journal(folder)
     if journal is not None:
         return [Status.of(journal)]
-    parts = _evaluation_passes(folder) or _import_levels(folder) or _objects_pass(folder) or _objects(folder)
-    if not parts:
-        raise NotFoundError(
-            f"{folder}: expected a study, a prediction that was begun (with journal/{PLAN}), or objects, "
-            "found none of them"
-        )
-    return parts
+    for read in (_evaluation_passes, _import_levels, _objects_pass, _objects, _mesh_pass, _meshes):
+        if parts := read(folder):
+            return parts
+    raise NotFoundError(
+        f"{folder}: expected a study, a prediction that was begun (with journal/{PLAN}), objects, or "
+        "meshes, found none of them"
+    )
 
 
 def _evaluation_passes(home: Path) -> list[Status]:
@@ -77,14 +85,33 @@ def _import_levels(home: Path) -> list[Status]:
 
 def _objects_pass(home: Path) -> list[Status]:
     """Of objects that are being found: the pass that was begun last, named by its number and what it does."""
-    begun = {place: began for place in home.glob(PASSES) if (began := _began(place))}
+
+    def title(place: Path, number: int) -> str:
+        level = place.parents[2].name.removeprefix("level-")
+        return f"level {level}, pass {number}, {place.parent.name}"
+
+    return _last_pass(home, home.glob(PASSES), title)
+
+
+def _mesh_pass(home: Path) -> list[Status]:
+    """Of meshes that are being made: the pass that was begun last; blocks of facets, or objects."""
+
+    def title(place: Path, number: int) -> str:
+        level = place.parents[1].name.removeprefix("level-")
+        what = "meshes, a block is an object" if place.parent.name == "objects" else f"level {level}, facets"
+        return f"pass {number}, {what}"
+
+    return _last_pass(home, (p for pattern in MESH_PASSES for p in home.glob(pattern)), title)
+
+
+def _last_pass(home: Path, places: Iterable[Path], title: Callable[[Path, int], str]) -> list[Status]:
+    """The pass that was begun last, named by its place and how many were begun."""
+    begun = {place: began for place in places if (began := _began(place))}
     if not begun:
         return []
     place = max(begun, key=begun.__getitem__)
     status = _status(Journal(place))
-    level, name = place.parents[2].name.removeprefix("level-"), place.parent.name
-    where = f"{home}: level {level}, pass {len(begun)}, {name}"
-    return [] if status is None else [replace(status, folder=where)]
+    return [] if status is None else [replace(status, folder=f"{home}: {title(place, len(begun))}")]
 
 
 def _began(journal: Path) -> float:
@@ -99,6 +126,14 @@ def _objects(home: Path) -> list[Status]:
     volume = open_volume(sorted(home.glob("objects-*.zarr"))[0])
     blocks = len(Grid(volume.shape, triple(volume.provenance["block"])))
     return [Status(str(home), "finished", blocks, blocks)]
+
+
+def _meshes(home: Path) -> list[Status]:
+    """Of meshes that are finished."""
+    if not is_finished(home):
+        return []
+    count = len(mesh_rows(home))
+    return [Status(str(home), "finished", count, count)]
 
 
 def _status(journal: Journal) -> Status | None:

@@ -24,7 +24,7 @@ from densem.study.study import Study
 STILL, FILM = (1600, 1200), (960, 720)
 """Default sizes of pictures and of turntables."""
 FRAMES_PER_SECOND = 24
-SMALLEST = 160
+SMALLEST, LARGEST = 160, 8192
 
 Progress = Callable[[int, int], None]
 
@@ -149,10 +149,12 @@ def _check(request: RenderRequest) -> None:
         raise ConfigError("densem render: give either --cell (with all it holds) or --ids (these alone)")
     if request.compare and wanted.ids:
         raise ConfigError("--compare: expected it with --cell, whose counterparts are found; found --ids")
-    if request.size is not None and min(request.size) < SMALLEST:
+    if request.size is not None and not SMALLEST <= min(request.size) <= max(request.size) <= LARGEST:
         raise ConfigError(
-            f"--size {request.size[0]} {request.size[1]}: expected at least {SMALLEST} pixels each way"
+            f"--size {request.size[0]} {request.size[1]}: expected {SMALLEST} to {LARGEST} pixels each way"
         )
+    if request.planes and request.planes_at is not None:
+        raise ConfigError("densem render: give either --planes (behind the objects) or --planes-at Z Y X")
     if request.frames < 2:
         raise ConfigError(f"--frames {request.frames}: expected at least 2")
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from densem import __version__
 from densem.errors import ExistsError, InputError, NotFoundError, nearest
+from densem.object_table import level_paths
 from densem.schema import LabelSchema
 from densem.study.manifest import MAIN, Manifest, VolumeEntry, check_name, locked
 from densem.volumes import Volume, open_volume
@@ -161,20 +162,14 @@ class Study:
 
         Raises:
             InputError: their table, which is written last, is not there.
-            NotFoundError: it is, but no volume.
+            NotFoundError: it is, but no volume, or not that of a level it has objects of.
         """
         folder = self.objects_folder(name)
         if not (folder / "objects.csv").is_file():
             raise InputError(
                 f"objects {name!r} are not finished; run their  densem objects  command again to go on"
             )
-        paths = sorted(folder.glob("objects-*.zarr"))
-        if not paths:
-            raise NotFoundError(
-                f"{folder}: its volumes objects-0.zarr, ... are gone; find the objects again with  "
-                "densem objects ... --overwrite"
-            )
-        return paths
+        return level_paths(folder)
 
     def model(self, name: str) -> Model:
         """Load a model by name.

@@ -141,6 +141,11 @@ def _choose(study: Study, request: ViewRequest) -> _Choice:
             f"study {study.name}: --object {request.object}, but volume {volume!r} has no objects yet; "
             f"make them with  densem objects {study.folder} --prediction NAME"
         )
+    if request.object is not None and len(found) > 1:
+        raise InputError(
+            f"study {study.name}: --object {request.object}, but volume {volume!r} has objects "
+            f"{', '.join(found)}, each with ids of its own; say which with --objects NAME"
+        )
     return _Choice(volume, tuple(seen), tuple(found))
 
 

@@ -4,7 +4,7 @@ import nibabel
 import numpy as np
 import pytest
 
-from densem.errors import InputError
+from densem.errors import ExistsError, InputError
 from densem.schema import LabelSchema
 from densem.volumes import Volume
 from densem.volumes.exports import ExportOptions, Source, export_volume, nifti
@@ -181,3 +181,18 @@ def test_ids_of_64_bits_are_narrowed_or_refused(tmp_path):
         export_volume(
             Source(Volume(wide, (1.0, 1.0, 1.0)), "objects", "wide", schema), "nrrd", tmp_path / "b.nrrd"
         )
+
+
+def test_both_formats_share_an_equal_table_of_colours(classes, tmp_path):
+    """Of one name they would both write it; another one is not replaced unasked."""
+    export_volume(classes, "nifti", tmp_path / "a.nii")
+    table = (tmp_path / "a.ctbl").read_text()
+    export_volume(classes, "nrrd", tmp_path / "a.nrrd")
+    assert (tmp_path / "a.ctbl").read_text() == table
+    (tmp_path / "a.nii").unlink()
+    (tmp_path / "a.ctbl").write_text("mine")
+    with pytest.raises(ExistsError, match=r"a\.ctbl: exists already; give another --out or --overwrite"):
+        export_volume(classes, "nifti", tmp_path / "a.nii")
+    assert not (tmp_path / "a.nii").exists()
+    export_volume(classes, "nifti", tmp_path / "a.nii", overwrite=True)
+    assert (tmp_path / "a.ctbl").read_text() == table

@@ -6,20 +6,26 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from densem.volumes.exports.source import Entry
+from densem.volumes.exports.staging import Staging
 
 
-def write_color_table(entries: Sequence[Entry], path: Path, name: str) -> None:
-    """Write a colour table.
+def write_color_table(entries: Sequence[Entry], table: Path, area: Staging) -> None:
+    """Write a colour table; one that is there and says the same, of an earlier export, stays.
 
     Args:
         entries: ids with names and colours.
-        path: the file to make.
-        name: of the file once it is in place.
+        table: where it belongs.
+        area: where it waits until all is whole.
+
+    Raises:
+        ExistsError: another one is there and is not to be replaced.
     """
-    rows = [f"# Color table file {name}", f"# {len(entries)} values"]
+    rows = [f"# Color table file {table.name}", f"# {len(entries)} values"]
     for entry in entries:
         red, green, blue = entry.rgb
         rows.append(
             f"{entry.id} {entry.name.replace(' ', '_')} {red} {green} {blue} {0 if entry.id == 0 else 255}"
         )
-    path.write_text("\n".join(rows) + "\n")
+    text = "\n".join(rows) + "\n"
+    if not (table.is_file() and table.read_bytes() == text.encode()):
+        area.beside(table).write_bytes(text.encode())

@@ -48,7 +48,7 @@ def write_nifti(
     notes = [f"NIfTI: RAS, lengths in {unit}"]
     if source.entries:
         table = area.target.with_name(f"{_stem(area.target.name)}.ctbl")
-        write_color_table(source.entries, area.beside(table), table.name)
+        write_color_table(source.entries, table, area)
         notes.append(f"{table}: colours and names, for 3D Slicer's module Colors")
     with contextlib.ExitStack() as stack:
         file = stack.enter_context(area.main.open("wb"))

@@ -40,7 +40,7 @@ def write_nrrd(source: Source, area: Staging, options: ExportOptions, progress: 
         segments = _segments(_rows(source), source)
     elif source.entries:
         table = area.target.with_suffix(".ctbl")
-        write_color_table(source.entries, area.beside(table), table.name)
+        write_color_table(source.entries, table, area)
         notes.append(f"{table}: colours and names, for the module Colors")
     header = [*_geometry(source, dtype, unit), *segments]
     with area.main.open("wb") as file:
